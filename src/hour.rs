@@ -1,0 +1,137 @@
+//! Moments and UTC clock hours.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A moment: milliseconds since the Unix epoch, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Timestamp(i64);
+
+/// A UTC clock hour: whole hours since the Unix epoch. Named (and shown) by its first second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Hour(u32);
+
+const MS_PER_SECOND: i64 = 1000;
+const SECONDS_PER_HOUR: i64 = 3600;
+
+/// The last second that is shown and accepted: 9999-12-31T23:59:59Z.
+const SECONDS_MAX: i64 = 253_402_300_799;
+
+impl Timestamp {
+    /// From milliseconds since the epoch.
+    pub const fn from_millis(ms: i64) -> Self {
+        Timestamp(ms)
+    }
+
+    /// From whole seconds since the epoch.
+    pub const fn from_seconds(s: i64) -> Self {
+        Timestamp(s.saturating_mul(MS_PER_SECOND))
+    }
+
+    /// Milliseconds since the epoch.
+    pub const fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch, rounded down.
+    pub const fn seconds(self) -> i64 {
+        self.0.div_euclid(MS_PER_SECOND)
+    }
+
+    /// The hour this moment lies in. Before 1970 counts as the first hour.
+    pub fn hour(self) -> Hour {
+        let hours = self.seconds().div_euclid(SECONDS_PER_HOUR);
+        Hour(u32::try_from(hours.max(0)).unwrap_or(u32::MAX))
+    }
+
+    /// This moment plus `d`.
+    pub fn plus(self, d: Duration) -> Self {
+        Timestamp(self.0.saturating_add(millis_of(d)))
+    }
+
+    /// This moment less `d`.
+    pub fn minus(self, d: Duration) -> Self {
+        Timestamp(self.0.saturating_sub(millis_of(d)))
+    }
+
+    /// How long from `earlier` to this moment; nothing if `earlier` is later.
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// Reads RFC 3339 (any offset) or Unix seconds, whole or with decimals.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(moment) = OffsetDateTime::parse(text, &Rfc3339) {
+            return i64::try_from(moment.unix_timestamp_nanos().div_euclid(1_000_000)).ok().map(Timestamp);
+        }
+        let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+        if !digits(whole) || !digits(part) {
+            return None;
+        }
+        let seconds: i64 = whole.parse().ok().filter(|s| *s <= SECONDS_MAX)?;
+        let thousandths: String = part.chars().chain("000".chars()).take(3).collect();
+        Some(Timestamp(seconds * MS_PER_SECOND + thousandths.parse::<i64>().ok()?))
+    }
+}
+
+fn millis_of(d: Duration) -> i64 {
+    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339 in UTC, to the second: `2026-11-21T09:00:00Z`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = OffsetDateTime::from_unix_timestamp(self.seconds().clamp(0, SECONDS_MAX))
+            .ok()
+            .and_then(|moment| moment.format(&Rfc3339).ok());
+        f.pad(shown.as_deref().unwrap_or("?"))
+    }
+}
+
+impl Hour {
+    /// From whole hours since the epoch.
+    pub const fn from_index(hours: u32) -> Self {
+        Hour(hours)
+    }
+
+    /// Whole hours since the epoch.
+    pub const fn index(self) -> u32 {
+        self.0
+    }
+
+    /// Its first millisecond.
+    pub const fn start(self) -> Timestamp {
+        Timestamp::from_seconds(self.0 as i64 * SECONDS_PER_HOUR)
+    }
+
+    /// The first millisecond after it.
+    pub const fn end(self) -> Timestamp {
+        Timestamp::from_seconds((self.0 as i64 + 1) * SECONDS_PER_HOUR)
+    }
+
+    /// Its last whole second: what a record of this hour is stamped with.
+    pub const fn last_second(self) -> Timestamp {
+        Timestamp::from_seconds((self.0 as i64 + 1) * SECONDS_PER_HOUR - 1)
+    }
+
+    /// The hour after it.
+    pub const fn next(self) -> Self {
+        Hour(self.0.saturating_add(1))
+    }
+
+    /// The hour before it.
+    pub const fn previous(self) -> Self {
+        Hour(self.0.saturating_sub(1))
+    }
+}
+
+impl fmt::Display for Hour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.start().fmt(f)
+    }
+}

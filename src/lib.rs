@@ -1,0 +1,5 @@
+//! meterd: a durable usage-metering agent for software sold through AWS Marketplace.
+
+pub mod clock;
+pub mod decimal;
+pub mod hour;
