@@ -3,3 +3,5 @@
 pub mod clock;
 pub mod decimal;
 pub mod hour;
+pub mod disk;
+pub mod wal;

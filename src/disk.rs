@@ -1,0 +1,134 @@
+//! The narrow door to the disk. Everything durable passes through [`Disk`], so that the whole agent also runs on a
+//! simulated one, where power fails at any moment.
+//!
+//! Names are relative to one directory, with `/` between parts, e.g. `wal/0000000000000001.seg`.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+/// A directory in which the agent keeps its state.
+pub trait Disk: Send + Sync + 'static {
+    /// An open file.
+    type File: DiskFile;
+
+    /// Makes an empty file, in place of one that may already stand there. Neither it nor its name is durable yet.
+    fn create(&self, name: &str) -> io::Result<Self::File>;
+    /// Opens a file for reading and writing.
+    fn open(&self, name: &str) -> io::Result<Self::File>;
+    /// The plain names in a directory, sorted; none if the directory does not exist.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+    /// Renames a file within the directory tree; durable only after `sync_dir`.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file; durable only after `sync_dir`.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes a directory if it is missing; durable only after `sync_dir` of its parent.
+    fn create_dir(&self, dir: &str) -> io::Result<()>;
+    /// Makes the names in a directory durable. The empty name is the root.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+}
+
+/// An open file: reads and writes at offsets, and the two kinds of sync.
+pub trait DiskFile: Send {
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it holds nothing.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Fills `buf` from `offset`; an error of kind `UnexpectedEof` where the file ends sooner.
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `data` at `offset`, through short writes and interruptions.
+    fn write_all_at(&mut self, data: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes the contents durable (`fdatasync`). After an error nothing about the file is certain.
+    fn sync_data(&mut self) -> io::Result<()>;
+    /// Makes the contents and the length durable (`fsync`). After an error nothing about the file is certain.
+    fn sync_all(&mut self) -> io::Result<()>;
+}
+
+/// Whether an error means that there is no room (which heals) rather than that the disk is broken (which does not).
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// A real directory. Files are made with mode 0600, directories with 0700.
+#[derive(Debug, Clone)]
+pub struct RealDisk {
+    root: PathBuf,
+}
+
+impl RealDisk {
+    /// The directory `root`, which exists.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        RealDisk { root: root.into() }
+    }
+}
+
+impl Disk for RealDisk {
+    type File = File;
+
+    fn create(&self, name: &str) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(self.root.join(name))
+    }
+
+    fn open(&self, name: &str) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).open(self.root.join(name))
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.root.join(dir)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.root.join(from), self.root.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.root.join(name))
+    }
+
+    fn create_dir(&self, dir: &str) -> io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(self.root.join(dir)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        }
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        File::open(self.root.join(dir))?.sync_all()
+    }
+}
+
+impl DiskFile for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, buf, offset)
+    }
+
+    fn write_all_at(&mut self, data: &[u8], offset: u64) -> io::Result<()> {
+        FileExt::write_all_at(self, data, offset)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        File::sync_data(self)
+    }
+
+    fn sync_all(&mut self) -> io::Result<()> {
+        File::sync_all(self)
+    }
+}

@@ -1,0 +1,251 @@
+//! Appending: entries gather in a batch, and one write and one `fdatasync` make the batch durable.
+//!
+//! The order that recovery relies on: no byte of a batch, and no next segment, before the sync of the batch before it
+//! has succeeded. After any failed write or sync the log is poisoned: it takes nothing more, because nobody can tell
+//! what the disk holds (a second sync would say OK). A restart goes through recovery.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::frame::{self, Closing, FrameHeader, PAYLOAD_MAX, Part, Seed, frame_bytes};
+use super::segment::{self, FRAMES_AT, SegmentHeader};
+use super::spares::{Need, Spares};
+use super::{DIR, LogId, Purpose};
+use crate::disk::{Disk, DiskFile, is_full};
+use crate::hour::Timestamp;
+
+/// A sync slower than this is worth a warning.
+const SYNC_WARN: Duration = Duration::from_secs(1);
+
+/// Kinds that the log itself knows; all others it passes through.
+pub mod kind {
+    /// The agent stopped in order; nothing follows but the same once more (see `open`).
+    pub const CLEAN_STOP: u8 = 250;
+    /// Damaged bytes were set aside; see [`super::super::open::Gap`].
+    pub const GAP: u8 = 251;
+    /// Nothing happened for a second: moves the proof of durability past the last batch.
+    pub const IDLE: u8 = 252;
+}
+
+/// Why an append or a commit did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// There is no room for another segment. Nothing was written; it heals when there is room.
+    #[error("no room for another log segment: {0}")]
+    Full(String),
+    /// A write or a sync failed, now or earlier. What the last batch left behind is unknown.
+    #[error("the log cannot be written: {0}")]
+    Poisoned(Arc<str>),
+}
+
+/// The log, open for appending.
+pub struct Log<D: Disk> {
+    disk: Arc<D>,
+    spares: Spares<D>,
+    segment: Current<D::File>,
+    batch: Vec<u8>,
+    next_seq: u64,
+    last_crc: u32,
+    poisoned: Option<Arc<str>>,
+    slowest_sync: Duration,
+}
+
+/// The segment being written.
+pub(super) struct Current<F> {
+    pub header: SegmentHeader,
+    pub seed: Seed,
+    pub file: F,
+    /// Where the batch will be written: all before it is durable.
+    pub batch_at: u64,
+}
+
+impl<D: Disk> Log<D> {
+    pub(super) fn new(
+        disk: Arc<D>,
+        spares: Spares<D>,
+        segment: Current<D::File>,
+        next_seq: u64,
+        last_crc: u32,
+    ) -> Self {
+        let (batch, poisoned) = (Vec::new(), None);
+        Log { disk, spares, segment, batch, next_seq, last_crc, poisoned, slowest_sync: Duration::ZERO }
+    }
+
+    /// The number that the next frame gets.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Which log this is.
+    pub fn id(&self) -> LogId {
+        self.segment.header.log
+    }
+
+    /// Whether it holds real usage.
+    pub fn purpose(&self) -> Purpose {
+        self.segment.header.purpose
+    }
+
+    /// The number of the segment being written.
+    pub fn segment_id(&self) -> u64 {
+        self.segment.header.id
+    }
+
+    /// The length of the segment being written, in bytes.
+    pub fn segment_bytes(&self) -> u64 {
+        self.segment.header.bytes
+    }
+
+    /// Why it takes nothing more, if so.
+    pub fn poisoned(&self) -> Option<&str> {
+        self.poisoned.as_deref()
+    }
+
+    /// The slowest sync so far.
+    pub fn slowest_sync(&self) -> Duration {
+        self.slowest_sync
+    }
+
+    /// Whether an entry of `len` bytes goes into the segment being written.
+    pub fn fits(&self, len: usize) -> bool {
+        let left = self.segment.header.bytes - self.segment.batch_at - self.batch.len() as u64;
+        entry_bytes(len) as u64 <= left
+    }
+
+    /// Whether `len` bytes can be appended for `need`, in this segment or the next; waits while a spare is being made.
+    pub fn ensure_room(&self, len: usize, need: Need) -> Result<(), LogError> {
+        if let Some(why) = &self.poisoned {
+            return Err(LogError::Poisoned(Arc::clone(why)));
+        }
+        if self.fits(len) {
+            return Ok(());
+        }
+        self.spares.ensure(need).map_err(|error| LogError::Full(error.to_string()))
+    }
+
+    /// Adds an entry to the batch: in one frame if it fits, else in a row of frames of which the last closes it.
+    /// Moves to the next segment where needed. Durable only after `commit`.
+    pub fn append(&mut self, kind: u8, payload: &[u8], need: Need, at: Timestamp) -> Result<(), LogError> {
+        if payload.len() <= PAYLOAD_MAX {
+            return self.append_frame(kind, Part::Whole, payload, need, at);
+        }
+        // The last frame needs room for the closing, so the data is cut into pieces that leave it.
+        let mut pieces = payload.chunks(PAYLOAD_MAX - Closing::BYTES);
+        let closing = Closing { frames: pieces.len() as u32, digest: crc32fast::hash(payload) };
+        let mut part = Part::First;
+        while let Some(piece) = pieces.next() {
+            if pieces.len() == 0 {
+                let mut last = piece.to_vec();
+                last.extend_from_slice(&closing.encode());
+                self.append_frame(kind, Part::Last, &last, need, at)?;
+            } else {
+                self.append_frame(kind, part, piece, need, at)?;
+                part = Part::Middle;
+            }
+        }
+        Ok(())
+    }
+
+    fn append_frame(
+        &mut self,
+        kind: u8,
+        part: Part,
+        payload: &[u8],
+        need: Need,
+        at: Timestamp,
+    ) -> Result<(), LogError> {
+        let left = self.segment.header.bytes - self.segment.batch_at - self.batch.len() as u64;
+        if frame_bytes(payload.len()) as u64 > left {
+            self.roll(need, at)?;
+        }
+        let lag = self.batch.len();
+        let header = FrameHeader { kind, part, seq: self.next_seq, durable_lag: lag as u32 };
+        let offset = self.segment.batch_at + lag as u64;
+        self.last_crc = frame::encode(&header, payload, offset, &self.segment.seed, &mut self.batch);
+        self.next_seq += 1;
+        Ok(())
+    }
+
+    /// Makes everything appended so far durable.
+    pub fn commit(&mut self) -> Result<(), LogError> {
+        if let Some(why) = &self.poisoned {
+            return Err(LogError::Poisoned(Arc::clone(why)));
+        }
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let segment = &mut self.segment;
+        let started = Instant::now();
+        let written = segment.file.write_all_at(&self.batch, segment.batch_at).and_then(|()| segment.file.sync_data());
+        if let Err(error) = written {
+            let name = segment::file_name(segment.header.id);
+            return Err(self.poison(&format!("writing {name} failed: {error}")));
+        }
+        let took = started.elapsed();
+        self.slowest_sync = self.slowest_sync.max(took);
+        if took > SYNC_WARN {
+            tracing::warn!(ms = took.as_millis(), "the disk took long to sync; answers wait for it");
+        }
+        segment.batch_at += self.batch.len() as u64;
+        self.batch.clear();
+        Ok(())
+    }
+
+    /// Makes the batch durable and goes on in the next segment.
+    pub fn roll(&mut self, need: Need, at: Timestamp) -> Result<(), LogError> {
+        self.commit()?;
+        let spare = match self.spares.take(need) {
+            Ok(spare) => spare,
+            Err(error) if is_full(&error) => return Err(LogError::Full(error.to_string())),
+            Err(error) => return Err(self.poison(&format!("making a log segment failed: {error}"))),
+        };
+        let current = &self.segment.header;
+        let header = SegmentHeader {
+            id: current.id + 1,
+            first_seq: self.next_seq,
+            salt: fastrand::u64(..),
+            created_ms: at.millis(),
+            previous_end: self.segment.batch_at,
+            previous_crc: self.last_crc,
+            ..current.clone()
+        };
+        match activate(&*self.disk, &spare, header) {
+            Ok(segment) => {
+                self.segment = segment;
+                Ok(())
+            }
+            Err(error) => Err(self.poison(&format!("activating a log segment failed: {error}"))),
+        }
+    }
+
+    fn poison(&mut self, why: &str) -> LogError {
+        tracing::error!(why, "the log is poisoned: nothing more is acknowledged until a restart has recovered it");
+        let why: Arc<str> = why.into();
+        self.poisoned = Some(Arc::clone(&why));
+        LogError::Poisoned(why)
+    }
+}
+
+/// Turns a spare into a segment: header, fsync, rename to its name, fsync the directory. Only then may a frame follow,
+/// so a segment's name exists only with a durable header.
+pub(super) fn activate<D: Disk>(disk: &D, spare: &str, header: SegmentHeader) -> io::Result<Current<D::File>> {
+    let mut file = disk.open(spare)?;
+    let header = SegmentHeader { bytes: file.len()?, ..header };
+    header.write(&mut file)?;
+    file.sync_all()?;
+    disk.rename(spare, &segment::file_name(header.id))?;
+    disk.sync_dir(DIR)?;
+    Ok(Current { seed: header.seed(), header, file, batch_at: FRAMES_AT })
+}
+
+/// Bytes in the log that an entry of `len` bytes takes.
+fn entry_bytes(len: usize) -> usize {
+    if len <= PAYLOAD_MAX {
+        return frame_bytes(len);
+    }
+    let piece = PAYLOAD_MAX - Closing::BYTES;
+    let (full, rest) = (len / piece, len % piece);
+    // An upper bound: every frame as large as one can be.
+    (full + usize::from(rest > 0)) * frame_bytes(PAYLOAD_MAX)
+}

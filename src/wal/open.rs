@@ -1,0 +1,489 @@
+//! Recovery: what happens between a start and the first append. Every step can be repeated after a crash in it.
+//!
+//! 1. Find the newest segment that begins with a whole checkpoint; everything before it is history.
+//! 2. Read from there on, telling torn from corrupt (see [`super::scan`]), and hand every entry to the fold.
+//! 3. After a stop in order, go on in the newest segment. Otherwise copy its valid part into a new file of zeros with
+//!    the same header, sync, rename, sync the directory: what was merely read (perhaps from a cache that the disk never
+//!    got) is never trusted, and nothing is ever appended behind a recovered tail.
+//! 4. Note damage that was not known before: a copy in quarantine, a gap entry in the log.
+
+use std::io;
+use std::sync::Arc;
+
+use super::frame::{Closing, Part};
+use super::log::{Current, Log, LogError, activate, kind};
+use super::scan::{self, Damage, Scanned, Span, Tail};
+use super::segment::{self, FRAMES_AT, HeaderError, SegmentHeader, zero_fill};
+use super::spares::{Need, Spares};
+use super::{DIR, LogId, Purpose, QUARANTINE};
+use crate::disk::{Disk, DiskFile};
+use crate::hour::Timestamp;
+
+/// How a log is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Length of a new segment in bytes.
+    pub segment_bytes: u64,
+    /// Whether usage is real or a test's; must match an existing log.
+    pub purpose: Purpose,
+    /// Whether spares are made by a thread of their own.
+    pub background: bool,
+    /// The kind of entry that says all that came before it.
+    pub checkpoint_kind: u8,
+    /// Stamped on what is created.
+    pub now: Timestamp,
+}
+
+/// One entry as it comes back from the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// The number of its first frame.
+    pub seq: u64,
+    /// What it is.
+    pub kind: u8,
+    /// Its bytes.
+    pub payload: &'a [u8],
+}
+
+/// Takes entries in order; its error says why an entry cannot be understood.
+pub type Fold<'a> = dyn FnMut(Entry<'_>) -> Result<(), String> + 'a;
+
+/// Durable data that is damaged: what a gap entry says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The segment.
+    pub segment: u64,
+    /// The damaged bytes in it.
+    pub span: Span,
+    /// The first frame number that is missing.
+    pub first_lost: u64,
+    /// The next one that is there; 0 where none is in that segment.
+    pub next_seq: u64,
+}
+
+/// What recovery found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The log was made just now.
+    pub created: bool,
+    /// The last run stopped in order.
+    pub clean: bool,
+    /// Segments read.
+    pub segments_read: u64,
+    /// Entries folded.
+    pub entries: u64,
+    /// The unsynced end of the last batch, cut off.
+    pub torn_bytes: u64,
+    /// The cut looked unlike a torn batch.
+    pub suspicious: bool,
+    /// Damage found for the first time.
+    pub gaps: Vec<Gap>,
+}
+
+/// A log ready to append to, and how it got there.
+pub struct Opened<D: Disk> {
+    /// The log.
+    pub log: Log<D>,
+    /// What was found.
+    pub report: Report,
+}
+
+/// Why a log cannot be opened. Nothing has been changed, or nothing that a further try would miss.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The disk failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// The disk's words.
+        source: io::Error,
+    },
+    /// A header is unusable.
+    #[error("segment {segment}: {source}")]
+    Header {
+        /// Its number.
+        segment: u64,
+        /// Why.
+        source: HeaderError,
+    },
+    /// A segment in the middle is not there.
+    #[error("segment {0} is missing between others: put it back, or move the state directory away to start a new log")]
+    Missing(u64),
+    /// A segment of another log lies here.
+    #[error("segment {segment} belongs to log {found}, the others to {expected}: move it out of the directory")]
+    Foreign {
+        /// Its number.
+        segment: u64,
+        /// Its log.
+        found: LogId,
+        /// The others'.
+        expected: LogId,
+    },
+    /// Real usage and tests do not mix.
+    #[error(
+        "this state directory holds {}: give the other its own `state.dir`",
+        match found { Purpose::Real => "real usage, and this is a test (loopback endpoint or a clock of its own)",
+                      Purpose::Test => "a test's usage, and this is a real agent" }
+    )]
+    Purpose {
+        /// What the directory holds.
+        found: Purpose,
+    },
+    /// An entry whose checksum holds cannot be understood.
+    #[error("entry {seq} of kind {kind} cannot be read: {why}")]
+    Entry {
+        /// Its number.
+        seq: u64,
+        /// Its kind.
+        kind: u8,
+        /// Why.
+        why: String,
+    },
+    /// No segment begins with a checkpoint, and the first one is gone.
+    #[error("no segment begins with a whole checkpoint")]
+    NoStart,
+    /// Writing what recovery has to write failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> OpenError {
+    let what = what.into();
+    move |source| OpenError::Io { what, source }
+}
+
+/// Opens the log in `disk`, making it if there is none, and hands every entry from the newest checkpoint on to `fold`.
+pub fn open<D: Disk>(disk: Arc<D>, options: &Options, fold: &mut Fold<'_>) -> Result<Opened<D>, OpenError> {
+    for dir in [DIR, QUARANTINE] {
+        disk.create_dir(dir).map_err(io_error(format!("making {dir}")))?;
+    }
+    disk.sync_dir("").map_err(io_error("syncing the state directory"))?;
+    let ids = segment::list(&*disk).map_err(io_error("listing the segments"))?;
+    let headers = read_headers(&*disk, &ids)?;
+    let spares = Spares::start(Arc::clone(&disk), options.segment_bytes, options.background)
+        .map_err(io_error("looking for spare segments"))?;
+    let Some(newest) = headers.last() else {
+        return create(disk, spares, options);
+    };
+    if newest.purpose != options.purpose {
+        return Err(OpenError::Purpose { found: newest.purpose });
+    }
+    let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
+    let start = pass.start_of_fold(&*disk, &headers, options.checkpoint_kind)?;
+    let last = pass.read(&*disk, headers.get(start..).unwrap_or(&[]), fold)?;
+    let Some(last) = last else { return Err(OpenError::NoStart) };
+    let known = std::mem::take(&mut pass.known);
+    let fresh: Vec<Gap> = pass.found.iter().filter(|g| !known.contains(g)).copied().collect();
+    for gap in &fresh {
+        quarantine(&*disk, "corrupt", gap.segment, gap.span)?;
+    }
+    if let Tail::Torn { span, suspicious } = last.scanned.tail {
+        quarantine(&*disk, "torn", last.header.id, span)?;
+        pass.report.torn_bytes = span.to - span.from;
+        pass.report.suspicious = suspicious;
+    }
+    let mut log = last.resume(disk, spares, &mut pass.report)?;
+    for gap in &fresh {
+        log.append(kind::GAP, &gap.encode(), Need::Control, options.now)?;
+    }
+    log.commit()?;
+    pass.report.gaps = fresh;
+    Ok(Opened { log, report: pass.report })
+}
+
+/// Reads every entry of a log that is there, in order, changing nothing.
+pub fn replay<D: Disk>(disk: &D, fold: &mut Fold<'_>) -> Result<Report, OpenError> {
+    let ids = segment::list(disk).map_err(io_error("listing the segments"))?;
+    let headers = read_headers(disk, &ids)?;
+    let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
+    pass.read(disk, &headers, fold)?;
+    pass.report.gaps = pass.found;
+    Ok(pass.report)
+}
+
+fn read_headers<D: Disk>(disk: &D, ids: &[u64]) -> Result<Vec<SegmentHeader>, OpenError> {
+    let mut headers: Vec<SegmentHeader> = Vec::with_capacity(ids.len());
+    for id in ids {
+        let name = segment::file_name(*id);
+        let file = disk.open(&name).map_err(io_error(format!("opening {name}")))?;
+        let header = SegmentHeader::read(&file)
+            .map_err(io_error(format!("reading {name}")))?
+            .map_err(|source| OpenError::Header { segment: *id, source })?;
+        if header.id != *id {
+            return Err(OpenError::Header { segment: *id, source: HeaderError::Damaged });
+        }
+        if let Some(before) = headers.last() {
+            if before.id + 1 != *id {
+                return Err(OpenError::Missing(before.id + 1));
+            }
+            if before.log != header.log {
+                return Err(OpenError::Foreign { segment: *id, found: header.log, expected: before.log });
+            }
+        }
+        headers.push(header);
+    }
+    Ok(headers)
+}
+
+fn create<D: Disk>(disk: Arc<D>, spares: Spares<D>, options: &Options) -> Result<Opened<D>, OpenError> {
+    let spare = spares.take(Need::Control).map_err(io_error("making the first log segment"))?;
+    let header = SegmentHeader {
+        id: 1,
+        first_seq: 1,
+        salt: fastrand::u64(..),
+        log: LogId::random(),
+        purpose: options.purpose,
+        created_ms: options.now.millis(),
+        bytes: options.segment_bytes,
+        previous_end: 0,
+        previous_crc: 0,
+    };
+    let segment = activate(&*disk, &spare, header).map_err(io_error("activating the first log segment"))?;
+    let report = Report { created: true, clean: true, ..Report::default() };
+    Ok(Opened { log: Log::new(disk, spares, segment, 1, 0), report })
+}
+
+/// One segment as read, with what the next one says of its end.
+struct Loaded {
+    header: SegmentHeader,
+    bytes: Vec<u8>,
+    scanned: Scanned,
+}
+
+impl Loaded {
+    fn read<D: Disk>(disk: &D, header: &SegmentHeader, end: Option<u64>) -> Result<Loaded, OpenError> {
+        let name = segment::file_name(header.id);
+        let read = || -> io::Result<Vec<u8>> {
+            let file = disk.open(&name)?;
+            // A closed segment is read only as far as it was written.
+            let len = end.unwrap_or(u64::MAX).min(file.len()?);
+            let mut bytes = vec![0; len as usize];
+            file.read_exact_at(&mut bytes, 0)?;
+            Ok(bytes)
+        };
+        let bytes = read().map_err(io_error(format!("reading {name}")))?;
+        let scanned = match end {
+            Some(end) => scan::closed(&bytes, header, end),
+            None => scan::newest(&bytes, header),
+        };
+        Ok(Loaded { header: header.clone(), bytes, scanned })
+    }
+
+    fn frames(&self) -> impl DoubleEndedIterator<Item = (u64, super::frame::Frame<'_>)> {
+        let at = |offset: &u64| Some((*offset, scan::frame_at(&self.bytes, *offset, &self.header)?));
+        self.scanned.frames.iter().filter_map(at)
+    }
+
+    /// Opens this segment, the newest, for appending.
+    fn resume<D: Disk>(self, disk: Arc<D>, spares: Spares<D>, report: &mut Report) -> Result<Log<D>, OpenError> {
+        let mut backwards = self.frames().rev();
+        let (last, before) = (backwards.next(), backwards.next());
+        let stopped = |f: &Option<(u64, super::frame::Frame<'_>)>| {
+            f.as_ref().is_some_and(|(_, f)| f.header.kind == kind::CLEAN_STOP)
+        };
+        report.clean = stopped(&last)
+            && stopped(&before)
+            && self.scanned.tail == Tail::Clean
+            && self.scanned.damage.is_empty();
+        let name = segment::file_name(self.header.id);
+        if report.clean
+            && let (Some((offset, last)), Some((_, before))) = (last, before)
+        {
+            // The first stop entry is durable, for the second was written only after its sync. The second one may not
+            // be: it says nothing, and the first batch is written over it.
+            let file = disk.open(&name).map_err(io_error(format!("opening {name}")))?;
+            let (next_seq, last_crc) = (last.header.seq, before.crc);
+            let segment = Current { seed: self.header.seed(), header: self.header.clone(), file, batch_at: offset };
+            return Ok(Log::new(disk, spares, segment, next_seq, last_crc));
+        }
+        let (next_seq, last_crc) =
+            last.map_or((self.header.first_seq, self.header.previous_crc), |(_, f)| (f.header.seq + 1, f.crc));
+        let copy = || -> io::Result<D::File> {
+            let recovered = format!("{DIR}/recovered.tmp");
+            let mut file = disk.create(&recovered)?;
+            zero_fill(&mut file, self.header.bytes)?;
+            self.header.write(&mut file)?;
+            let valid = self.bytes.get(FRAMES_AT as usize..self.scanned.end as usize).unwrap_or(&[]);
+            file.write_all_at(valid, FRAMES_AT)?;
+            file.sync_all()?;
+            disk.rename(&recovered, &name)?;
+            disk.sync_dir(DIR)?;
+            Ok(file)
+        };
+        let file = copy().map_err(io_error(format!("copying the valid part of {name}")))?;
+        let segment =
+            Current { seed: self.header.seed(), batch_at: self.scanned.end, header: self.header.clone(), file };
+        Ok(Log::new(disk, spares, segment, next_seq, last_crc))
+    }
+}
+
+/// One way through the segments.
+struct Pass {
+    /// Gaps that gap entries already name.
+    known: Vec<Gap>,
+    /// Gaps as found.
+    found: Vec<Gap>,
+    report: Report,
+}
+
+impl Pass {
+    /// The index of the newest segment that begins with a whole checkpoint; else the first segment of the log.
+    fn start_of_fold<D: Disk>(
+        &self,
+        disk: &D,
+        headers: &[SegmentHeader],
+        checkpoint_kind: u8,
+    ) -> Result<usize, OpenError> {
+        for start in (0..headers.len()).rev() {
+            if begins_with_checkpoint(disk, headers.get(start..).unwrap_or(&[]), checkpoint_kind)? {
+                return Ok(start);
+            }
+            if start == 0 && headers.first().is_some_and(|h| h.id == 1) {
+                return Ok(0);
+            }
+        }
+        Err(OpenError::NoStart)
+    }
+
+    /// Reads `headers` in order, folds their entries, notes damage; returns the last segment.
+    fn read<D: Disk>(
+        &mut self,
+        disk: &D,
+        headers: &[SegmentHeader],
+        fold: &mut Fold<'_>,
+    ) -> Result<Option<Loaded>, OpenError> {
+        let mut assembler = Assembler::default();
+        let mut last = None;
+        for (at, header) in headers.iter().enumerate() {
+            let end = headers.get(at + 1).map(|next| next.previous_end);
+            let loaded = Loaded::read(disk, header, end)?;
+            self.report.segments_read += 1;
+            for (_, frame) in loaded.frames() {
+                let Some((seq, payload)) = assembler.push(&frame) else { continue };
+                let entry = Entry { seq, kind: frame.header.kind, payload };
+                if entry.kind == kind::GAP {
+                    self.known.extend(Gap::decode(payload));
+                } else if entry.kind < kind::CLEAN_STOP {
+                    self.report.entries += 1;
+                    fold(entry).map_err(|why| OpenError::Entry { seq, kind: entry.kind, why })?;
+                }
+            }
+            let gaps = loaded.scanned.damage.iter().map(|damage| Gap::of(header.id, damage));
+            self.found.extend(gaps);
+            last = Some(loaded);
+        }
+        Ok(last)
+    }
+}
+
+/// Whether the first entry in the first of `headers` is a checkpoint and whole; it may end in a later segment.
+fn begins_with_checkpoint<D: Disk>(
+    disk: &D,
+    headers: &[SegmentHeader],
+    checkpoint_kind: u8,
+) -> Result<bool, OpenError> {
+    let mut assembler = Assembler::default();
+    let mut expected = None;
+    for (at, header) in headers.iter().enumerate() {
+        let end = headers.get(at + 1).map(|next| next.previous_end);
+        let loaded = Loaded::read(disk, header, end)?;
+        for (offset, frame) in loaded.frames() {
+            let right_place = expected.is_some() || offset == FRAMES_AT;
+            let first = *expected.get_or_insert(frame.header.seq);
+            if !right_place || frame.header.kind != checkpoint_kind {
+                return Ok(false);
+            }
+            if let Some((seq, _)) = assembler.push(&frame) {
+                return Ok(seq == first);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Puts entries together from frames; an entry whose last frame never came does not exist.
+#[derive(Default)]
+struct Assembler {
+    first_seq: u64,
+    next_seq: u64,
+    frames: u32,
+    bytes: Vec<u8>,
+}
+
+impl Assembler {
+    /// Takes the next valid frame; gives the entry's first frame number and bytes if this frame completes it.
+    fn push<'a>(&'a mut self, frame: &super::frame::Frame<'a>) -> Option<(u64, &'a [u8])> {
+        let seq = frame.header.seq;
+        match frame.header.part {
+            Part::Whole => {
+                self.frames = 0;
+                Some((seq, frame.payload))
+            }
+            Part::First => {
+                self.bytes.clear();
+                self.bytes.extend_from_slice(frame.payload);
+                (self.first_seq, self.next_seq, self.frames) = (seq, seq + 1, 1);
+                None
+            }
+            Part::Middle | Part::Last if self.frames == 0 || seq != self.next_seq => {
+                self.frames = 0;
+                None
+            }
+            Part::Middle => {
+                self.bytes.extend_from_slice(frame.payload);
+                self.next_seq += 1;
+                self.frames += 1;
+                None
+            }
+            Part::Last => {
+                let (data, closing) = Closing::split(frame.payload)?;
+                self.bytes.extend_from_slice(data);
+                let whole = closing.frames == self.frames + 1 && closing.digest == crc32fast::hash(&self.bytes);
+                self.frames = 0;
+                whole.then_some((self.first_seq, self.bytes.as_slice()))
+            }
+        }
+    }
+}
+
+impl Gap {
+    /// Bytes of a gap entry.
+    pub const BYTES: usize = 40;
+
+    fn of(segment: u64, damage: &Damage) -> Gap {
+        Gap { segment, span: damage.span, first_lost: damage.first_lost, next_seq: damage.next_seq.unwrap_or(0) }
+    }
+
+    fn fields(&self) -> [u64; 5] {
+        [self.segment, self.span.from, self.span.to, self.first_lost, self.next_seq]
+    }
+
+    /// As written: five little-endian numbers.
+    pub fn encode(&self) -> Vec<u8> {
+        self.fields().iter().flat_map(|field| field.to_le_bytes()).collect()
+    }
+
+    /// `None` unless `bytes` has the right length.
+    pub fn decode(bytes: &[u8]) -> Option<Gap> {
+        let (fields, rest) = bytes.as_chunks::<8>();
+        let [segment, from, to, first_lost, next_seq] = fields else { return None };
+        let [segment, from, to, first_lost, next_seq] =
+            [segment, from, to, first_lost, next_seq].map(|f| u64::from_le_bytes(*f));
+        rest.is_empty().then_some(Gap { segment, span: Span { from, to }, first_lost, next_seq })
+    }
+}
+
+/// Keeps a copy of bytes that are about to be cut off or passed over. Done again after a crash, it writes the same.
+fn quarantine<D: Disk>(disk: &D, why: &str, segment: u64, span: Span) -> Result<(), OpenError> {
+    let name = format!("{QUARANTINE}/{why}-{segment:016}-{}-{}", span.from, span.to);
+    let keep = || -> io::Result<()> {
+        let mut bytes = vec![0; (span.to - span.from) as usize];
+        disk.open(&segment::file_name(segment))?.read_exact_at(&mut bytes, span.from)?;
+        let mut file = disk.create(&name)?;
+        file.write_all_at(&bytes, 0)?;
+        file.sync_all()?;
+        disk.sync_dir(QUARANTINE)
+    };
+    keep().map_err(io_error(format!("keeping {name}")))
+}
