@@ -5,3 +5,7 @@ pub mod decimal;
 pub mod hour;
 pub mod disk;
 pub mod wal;
+pub mod config;
+pub mod entry;
+pub mod rollup;
+pub mod tags;

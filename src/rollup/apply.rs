@@ -1,0 +1,257 @@
+//! The fold: what each entry does to the state. No entry is ever refused here, for it is durable already.
+
+use std::collections::btree_map::Entry as Slot;
+
+use super::State;
+use super::state::{DimensionState, Measured, OpenHour, Phase, RecordState};
+use super::tagged::Tagged;
+use crate::config::Measure;
+use crate::decimal::Amount;
+use crate::entry::{
+    Answered, Attempt, Carry, Closed, DimensionId, Ending, Entry, Increment, RecordKey, Run, Seal, SealedDimension, Setup,
+    Usage, Verdict,
+};
+use crate::hour::{Hour, Timestamp};
+use crate::tags::Tags;
+
+impl State {
+    /// Folds one entry in; returns the records that are final now and leave the state.
+    pub fn apply(&mut self, entry: &Entry) -> Vec<RecordState> {
+        match entry {
+            Entry::Usage(usage) => self.apply_usage(usage),
+            Entry::Setup(setup) => self.apply_setup(setup),
+            Entry::Seal(seal) => return self.apply_seal(seal),
+            Entry::Attempt(attempt) => self.apply_attempt(attempt),
+            Entry::Answered(answered) => return self.apply_answered(answered),
+            Entry::Closed(closed) => return self.apply_closed(closed),
+        }
+        Vec::new()
+    }
+
+    fn apply_usage(&mut self, usage: &Usage) {
+        self.accepted_seq = usage.first_seq + usage.count() - 1;
+        for run in &usage.runs {
+            match run {
+                Run::Plain { hour, items } => {
+                    // Runs of one dimension are the rule: look its hour up once for each.
+                    for group in items.chunk_by(|(a, _), (b, _)| a == b) {
+                        let Some((dimension, _)) = group.first() else { continue };
+                        self.add_plain(*dimension, *hour, group, usage.received);
+                    }
+                }
+                Run::Full(increment) => self.add(increment, usage.received),
+            }
+        }
+    }
+
+    fn add_plain(&mut self, id: DimensionId, hour: Hour, items: &[(DimensionId, u64)], received: Timestamp) {
+        let Some(dimension) = self.dimensions.get_mut(usize::from(id.0)) else { return };
+        let open = dimension.open_hour(hour);
+        open.increments += items.len() as u64;
+        match &mut open.measured {
+            Measured::Total(tagged) => {
+                let sum: i128 = items.iter().map(|(_, q)| i128::from(*q)).sum();
+                tagged.add_plain(Amount::from_millionths(sum));
+            }
+            measured => items.iter().for_each(|(_, q)| measured.see(amount(*q), received)),
+        }
+    }
+
+    fn add(&mut self, increment: &Increment, received: Timestamp) {
+        let Some(dimension) = self.dimensions.get_mut(usize::from(increment.dimension.0)) else { return };
+        let open = dimension.open_hour(increment.hour);
+        let quantity = amount(increment.quantity);
+        open.increments += 1;
+        if increment.late {
+            open.late += quantity;
+        }
+        match &mut open.measured {
+            Measured::Total(tagged) => tagged.add(&increment.tags, quantity),
+            measured => measured.see(quantity, increment.at.unwrap_or(received)),
+        }
+    }
+
+    fn apply_setup(&mut self, setup: &Setup) {
+        self.product_code.clone_from(&setup.product_code);
+        self.instance.clone_from(&setup.instance);
+        self.window = std::time::Duration::from_millis(setup.window_ms);
+        self.late = setup.late;
+        self.zero_records = setup.zero_records;
+        let hour = self.current_hour(setup.at);
+        if self.open_from == Hour::default() {
+            // The log begins: nothing before this hour is ours.
+            self.open_from = hour;
+        }
+        for dimension in &mut self.dimensions {
+            dimension.configured = false;
+        }
+        for (id, rules) in &setup.dimensions {
+            match self.dimensions.get_mut(usize::from(id.0)) {
+                Some(known) => {
+                    known.configured = true;
+                    known.next_rules = (known.rules != *rules).then(|| (hour.next(), rules.clone()));
+                }
+                None => self.dimensions.push(DimensionState::new(rules.clone())),
+            }
+        }
+    }
+
+    fn apply_seal(&mut self, seal: &Seal) -> Vec<RecordState> {
+        let mut finished = Vec::new();
+        for sealed in &seal.dimensions {
+            self.apply_sealed(seal.hour, sealed, &mut finished);
+        }
+        self.open_from = seal.through.next();
+        for dimension in &mut self.dimensions {
+            // What is not named in the seal had nothing in the hour.
+            dimension.open.retain(|hour, _| *hour > seal.through);
+            if let Some((_, rules)) = dimension.next_rules.take_if(|(from, _)| *from <= self.open_from) {
+                dimension.rules = rules;
+            }
+        }
+        finished
+    }
+
+    fn apply_sealed(&mut self, hour: Hour, sealed: &SealedDimension, finished: &mut Vec<RecordState>) {
+        let Some(dimension) = self.dimensions.get_mut(usize::from(sealed.dimension.0)) else { return };
+        dimension.totals.sealed += sealed.usage;
+        dimension.totals.rounded += sealed.rounded;
+        dimension.remainder = Tagged::default();
+        dimension.remainder.merge(sealed.remainder.iter().map(|(tags, amount)| (tags, *amount)));
+        let Some(record) = &sealed.record else { return };
+        dimension.carry = sealed.spill.iter().cloned().collect();
+        for key in &record.took {
+            if let Slot::Occupied(mut slot) = self.records.entry(*key) {
+                // A record that spilled stays what it is; one that was carried ends here.
+                if slot.get().phase == Phase::Carried {
+                    slot.get_mut().carried_into = Some(hour);
+                    self.ended.carried += 1;
+                    finished.push(slot.remove());
+                }
+            }
+        }
+        self.records.insert(record.key, RecordState::sealed(record.clone()));
+    }
+
+    fn apply_attempt(&mut self, attempt: &Attempt) {
+        let Some(record) = self.records.get_mut(&attempt.key) else { return };
+        record.attempts += 1;
+        record.in_flight = true;
+        record.first_attempt.get_or_insert(attempt.at);
+        record.last_attempt = Some(attempt.at);
+    }
+
+    fn apply_answered(&mut self, answered: &Answered) -> Vec<RecordState> {
+        let Some(record) = self.records.get_mut(&answered.key) else { return Vec::new() };
+        record.in_flight = false;
+        record.last_error = Some(answered.message.clone());
+        record.request_id.clone_from(&answered.request_id);
+        match &answered.verdict {
+            Verdict::Accepted { metering_record_id } => {
+                record.phase = Phase::Accepted;
+                record.ambiguous = false;
+                record.metering_record_id = Some(metering_record_id.clone());
+                record.last_error = None;
+                self.last_success = Some(answered.at);
+            }
+            Verdict::Conflict => {
+                record.phase = Phase::Conflict;
+                record.ambiguous = false;
+            }
+            Verdict::Ambiguous => record.ambiguous = true,
+            // A refusal speaks for its own attempt only: an earlier one may still have been taken.
+            Verdict::Refused if !record.ambiguous => record.phase = Phase::Held,
+            Verdict::OutOfBounds { window_passed } => record.out_of_window = *window_passed,
+            Verdict::Refused | Verdict::NotTaken | Verdict::Blocked => {}
+        }
+        self.finish(answered.key)
+    }
+
+    fn apply_closed(&mut self, closed: &Closed) -> Vec<RecordState> {
+        let Some(record) = self.records.get_mut(&closed.key) else { return Vec::new() };
+        match closed.ending {
+            Ending::InDoubt => record.phase = Phase::InDoubt,
+            Ending::Expired => record.phase = Phase::Expired,
+            Ending::Carried => {
+                record.phase = Phase::Carried;
+                let carry = Carry::of(&record.record);
+                if let Some(dimension) = self.dimensions.get_mut(usize::from(closed.key.dimension.0)) {
+                    dimension.carry.push(carry);
+                }
+            }
+        }
+        self.finish(closed.key)
+    }
+
+    /// Takes a record that is final out of the state, into the totals.
+    fn finish(&mut self, key: RecordKey) -> Vec<RecordState> {
+        let Slot::Occupied(slot) = self.records.entry(key) else { return Vec::new() };
+        if !slot.get().is_final() {
+            return Vec::new();
+        }
+        let record = slot.remove();
+        if let Some(dimension) = self.dimensions.get_mut(usize::from(key.dimension.0)) {
+            match record.phase {
+                Phase::Accepted => {
+                    dimension.totals.accepted += record.record.value;
+                    self.ended.accepted += 1;
+                }
+                Phase::Expired => {
+                    dimension.totals.expired += record.record.value;
+                    self.ended.expired += 1;
+                }
+                Phase::Carried | Phase::Pending | Phase::Held | Phase::Conflict | Phase::InDoubt => {}
+            }
+        }
+        vec![record]
+    }
+}
+
+fn amount(quantity: u64) -> Amount {
+    Amount::from_millionths(i128::from(quantity))
+}
+
+impl DimensionState {
+    fn open_hour(&mut self, hour: Hour) -> &mut OpenHour {
+        let measure = self.rules_for(hour).measure;
+        self.open.entry(hour).or_insert_with(|| OpenHour {
+            measured: match measure {
+                Measure::Max => Measured::Max(Amount::ZERO),
+                Measure::Last => Measured::Last { at: Timestamp::default(), value: Amount::ZERO },
+                Measure::Sum | Measure::Count | Measure::Unique | Measure::Uptime => {
+                    Measured::Total(Tagged::default())
+                }
+            },
+            increments: 0,
+            late: Amount::ZERO,
+        })
+    }
+}
+
+impl Measured {
+    /// A level that was true at `moment`. Of two at the same moment the later report counts.
+    fn see(&mut self, level: Amount, moment: Timestamp) {
+        match self {
+            Measured::Total(tagged) => tagged.add_plain(level),
+            Measured::Max(value) => *value = level.max(*value),
+            Measured::Last { at, value } => {
+                if moment >= *at {
+                    (*at, *value) = (moment, level);
+                }
+            }
+        }
+    }
+}
+
+impl Carry {
+    /// All units of a record that can no longer be sent.
+    pub fn of(record: &crate::entry::Record) -> Carry {
+        let request = &record.request;
+        let units = if request.allocations.is_empty() {
+            vec![(Tags::default(), i64::from(request.quantity))]
+        } else {
+            request.allocations.iter().map(|a| (a.tags.clone(), i64::from(a.quantity))).collect()
+        };
+        Carry { from: record.key, units, value: record.value }
+    }
+}

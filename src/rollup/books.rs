@@ -1,0 +1,116 @@
+//! The books: where every acknowledged unit is, per dimension.
+
+use serde::Serialize;
+
+use super::State;
+use super::state::{DimensionState, Phase, RecordState};
+use crate::decimal::Amount;
+use crate::entry::DimensionId;
+
+/// One dimension's books, in usage units, since the state directory was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Books {
+    /// Whose.
+    pub dimension: String,
+    /// Acknowledged.
+    pub received: Amount,
+    /// In hours that are not sealed, or on the way into the next record.
+    pub open: Amount,
+    /// In records waiting to be sent.
+    pub pending: Amount,
+    /// In records that AWS accepted.
+    pub accepted: Amount,
+    /// In records that wait for a person or ended with one.
+    pub with_person: Amount,
+    /// Given up past the window.
+    pub expired: Amount,
+    /// Covered by the base price.
+    pub included: Amount,
+    /// Given up by a person.
+    pub discarded: Amount,
+    /// Taken by damage to the disk.
+    pub lost: Amount,
+    /// Added by rounding (or, negative, taken away).
+    pub rounded: Amount,
+    /// Below one billed unit.
+    pub remainder: Amount,
+}
+
+impl Books {
+    /// The equation that must hold at every moment.
+    pub fn balanced(&self) -> bool {
+        let places = self.open
+            + self.pending
+            + self.accepted
+            + self.with_person
+            + self.expired
+            + self.included
+            + self.discarded
+            + self.lost
+            + self.remainder;
+        self.received + self.rounded == places
+    }
+}
+
+impl Serialize for Books {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("dimension", &self.dimension)?;
+        for (name, amount) in self.columns() {
+            map.serialize_entry(name, &amount.to_string())?;
+        }
+        map.serialize_entry("balanced", &self.balanced())?;
+        map.end()
+    }
+}
+
+impl Books {
+    /// Every amount with its name, in the order they are shown.
+    pub fn columns(&self) -> [(&'static str, Amount); 11] {
+        [
+            ("received", self.received),
+            ("open", self.open),
+            ("pending", self.pending),
+            ("accepted", self.accepted),
+            ("with_person", self.with_person),
+            ("expired", self.expired),
+            ("included", self.included),
+            ("discarded", self.discarded),
+            ("lost", self.lost),
+            ("rounded", self.rounded),
+            ("remainder", self.remainder),
+        ]
+    }
+}
+
+impl State {
+    /// The books of every dimension that was ever configured.
+    pub fn books(&self) -> Vec<Books> {
+        let ids = (0..).map(DimensionId);
+        self.dimensions.iter().zip(ids).map(|(dimension, id)| self.books_of(id, dimension)).collect()
+    }
+
+    fn books_of(&self, id: DimensionId, dimension: &DimensionState) -> Books {
+        let in_records = |which: fn(&RecordState) -> bool| -> Amount {
+            let mine = self.records.values().filter(|r| r.record.key.dimension == id);
+            mine.filter(|r| which(r)).map(|r| r.record.value).sum()
+        };
+        let totals = &dimension.totals;
+        let open = dimension.open_usage();
+        Books {
+            dimension: dimension.rules.name.clone(),
+            received: totals.sealed + open,
+            open: open + dimension.carry_value(),
+            pending: in_records(|r| r.phase == Phase::Pending),
+            accepted: totals.accepted,
+            with_person: in_records(|r| r.phase.with_person()),
+            expired: totals.expired,
+            included: totals.included,
+            discarded: totals.discarded,
+            lost: totals.lost,
+            rounded: totals.rounded,
+            remainder: dimension.remainder.total(),
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Everything the agent knows, as of one entry of the log.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::tagged::Tagged;
+use crate::config::{Late, Measure, ZeroRecords};
+use crate::decimal::Amount;
+use crate::entry::{Carry, DimensionId, Record, RecordKey, Rules};
+use crate::hour::{Hour, Timestamp};
+use crate::tags::Tags;
+
+/// The fold of the log. A checkpoint is this, as bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct State {
+    /// The product's code.
+    pub product_code: String,
+    /// The instance that meters, once known.
+    pub instance: Option<String>,
+    /// How long after its timestamp AWS takes a record.
+    pub window: Duration,
+    /// What becomes of a record past it.
+    pub late: Late,
+    /// Whether hours without usage are reported.
+    pub zero_records: ZeroRecords,
+    /// By number.
+    pub dimensions: Vec<DimensionState>,
+    /// The number of the last increment.
+    pub accepted_seq: u64,
+    /// The first hour that is not sealed: usage never counts before it.
+    pub open_from: Hour,
+    /// Records that something can still happen to: pending, with a person, or carried and not yet taken.
+    pub records: BTreeMap<RecordKey, RecordState>,
+    /// How many records ended in each way, those that have left `records` included.
+    pub ended: Ended,
+    /// The last record that AWS accepted.
+    pub last_success: Option<Timestamp>,
+}
+
+/// Records that are gone from [`State::records`], by what became of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ended {
+    /// Accepted by AWS.
+    pub accepted: u64,
+    /// Carried into a later hour.
+    pub carried: u64,
+    /// Given up past the window.
+    pub expired: u64,
+}
+
+/// One dimension.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DimensionState {
+    /// In force.
+    pub rules: Rules,
+    /// In force from an hour on.
+    pub next_rules: Option<(Hour, Rules)>,
+    /// Whether the configuration in force names it.
+    pub configured: bool,
+    /// Hours that are not sealed.
+    pub open: BTreeMap<Hour, OpenHour>,
+    /// Usage below one billed unit, by tags.
+    pub remainder: Tagged,
+    /// Units for the next record.
+    pub carry: Vec<Carry>,
+    /// What has left the open hours and the records.
+    pub totals: Totals,
+}
+
+/// Sums since the state directory was made, in usage units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Measured in sealed hours.
+    pub sealed: Amount,
+    /// In records that AWS accepted.
+    pub accepted: Amount,
+    /// In records given up past the window.
+    pub expired: Amount,
+    /// Covered by the base price.
+    pub included: Amount,
+    /// Given up by a person.
+    pub discarded: Amount,
+    /// Taken by damage to the disk.
+    pub lost: Amount,
+    /// Added by rounding (or, negative, taken away).
+    pub rounded: Amount,
+}
+
+/// An hour of a dimension that is not sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenHour {
+    /// What was measured so far.
+    pub measured: Measured,
+    /// How many increments.
+    pub increments: u64,
+    /// Of a sum: what came late from sealed hours.
+    pub late: Amount,
+}
+
+/// What a measure has seen in an hour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Measured {
+    /// `sum`, `count`.
+    Total(Tagged),
+    /// `max`.
+    Max(Amount),
+    /// `last`: the value and the moment it was true.
+    Last {
+        /// When.
+        at: Timestamp,
+        /// How much.
+        value: Amount,
+    },
+}
+
+/// A record and what has happened to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordState {
+    /// As sealed.
+    pub record: Record,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// An attempt has begun and not ended.
+    pub in_flight: bool,
+    /// An attempt may have been taken, and no conclusive answer has come since.
+    pub ambiguous: bool,
+    /// AWS calls it too old, by its own clock.
+    pub out_of_window: bool,
+    /// When the first attempt began.
+    pub first_attempt: Option<Timestamp>,
+    /// When the last attempt began.
+    pub last_attempt: Option<Timestamp>,
+    /// What the last attempt failed with.
+    pub last_error: Option<String>,
+    /// AWS's id of the record.
+    pub metering_record_id: Option<String>,
+    /// AWS's id of the request that settled it.
+    pub request_id: Option<String>,
+    /// The hour whose record took its units.
+    pub carried_into: Option<Hour>,
+}
+
+/// Where a record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Waiting to be sent.
+    Pending,
+    /// AWS has it.
+    Accepted,
+    /// AWS refuses it as it is; waits for a person.
+    Held,
+    /// Another quantity stands for its hour; waits for a person.
+    Conflict,
+    /// May have been taken; waits for a person.
+    InDoubt,
+    /// Its units are in a later record.
+    Carried,
+    /// Given up.
+    Expired,
+}
+
+impl Phase {
+    /// As shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Pending => "pending",
+            Phase::Accepted => "accepted",
+            Phase::Held => "held",
+            Phase::Conflict => "conflict",
+            Phase::InDoubt => "in_doubt",
+            Phase::Carried => "carried",
+            Phase::Expired => "expired",
+        }
+    }
+
+    /// Whether a person has to decide.
+    pub fn with_person(self) -> bool {
+        matches!(self, Phase::Held | Phase::Conflict | Phase::InDoubt)
+    }
+}
+
+impl RecordState {
+    /// A record that was sealed just now.
+    pub fn sealed(record: Record) -> Self {
+        RecordState {
+            record,
+            phase: Phase::Pending,
+            attempts: 0,
+            in_flight: false,
+            ambiguous: false,
+            out_of_window: false,
+            first_attempt: None,
+            last_attempt: None,
+            last_error: None,
+            metering_record_id: None,
+            request_id: None,
+            carried_into: None,
+        }
+    }
+
+    /// Until when it may be sent.
+    pub fn deadline(&self, window: Duration) -> Timestamp {
+        self.record.request.timestamp.plus(window)
+    }
+
+    /// Whether nothing more can happen to it.
+    pub fn is_final(&self) -> bool {
+        match self.phase {
+            Phase::Accepted | Phase::Expired => true,
+            Phase::Carried => self.carried_into.is_some(),
+            Phase::Pending | Phase::Held | Phase::Conflict | Phase::InDoubt => false,
+        }
+    }
+}
+
+impl Measured {
+    /// The hour's usage as it stands.
+    pub fn total(&self) -> Amount {
+        match self {
+            Measured::Total(tagged) => tagged.total(),
+            Measured::Max(value) | Measured::Last { value, .. } => *value,
+        }
+    }
+
+    /// By tags.
+    pub fn into_tagged(self) -> Tagged {
+        match self {
+            Measured::Total(tagged) => tagged,
+            Measured::Max(value) | Measured::Last { value, .. } => {
+                let mut tagged = Tagged::default();
+                tagged.add_plain(value);
+                tagged
+            }
+        }
+    }
+}
+
+impl DimensionState {
+    /// A dimension that is new to the log.
+    pub fn new(rules: Rules) -> Self {
+        DimensionState {
+            rules,
+            next_rules: None,
+            configured: true,
+            open: BTreeMap::new(),
+            remainder: Tagged::default(),
+            carry: Vec::new(),
+            totals: Totals::default(),
+        }
+    }
+
+    /// The rules that hold for `hour`, which is not sealed.
+    pub fn rules_for(&self, hour: Hour) -> &Rules {
+        match &self.next_rules {
+            Some((from, rules)) if *from <= hour => rules,
+            _ => &self.rules,
+        }
+    }
+
+    /// Usage in hours that are not sealed.
+    pub fn open_usage(&self) -> Amount {
+        self.open.values().map(|hour| hour.measured.total()).sum()
+    }
+
+    /// What the units on their way into the next record stand for.
+    pub fn carry_value(&self) -> Amount {
+        self.carry.iter().map(|c| c.value).sum()
+    }
+}
+
+/// Where an increment counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// The hour.
+    pub hour: Hour,
+    /// It happened in an hour that is sealed.
+    pub late: bool,
+}
+
+impl State {
+    /// The dimension with this number.
+    pub fn dimension(&self, id: DimensionId) -> Option<&DimensionState> {
+        self.dimensions.get(usize::from(id.0))
+    }
+
+    /// The number of the dimension with this name.
+    pub fn dimension_named(&self, name: &str) -> Option<DimensionId> {
+        let at = self.dimensions.iter().position(|d| d.rules.name == name)?;
+        u16::try_from(at).ok().map(DimensionId)
+    }
+
+    /// The hour that usage of this moment counts in: never a sealed one, whatever the clock says.
+    pub fn current_hour(&self, now: Timestamp) -> Hour {
+        now.hour().max(self.open_from)
+    }
+
+    /// Where usage of moment `at` (default `now`) counts; `None` if its hour is sealed and the measure cannot be taken
+    /// into another one.
+    pub fn place(&self, measure: Measure, at: Option<Timestamp>, now: Timestamp) -> Option<Placed> {
+        let current = self.current_hour(now);
+        let hour = at.map_or(current, |at| at.hour().min(current));
+        if hour >= self.open_from {
+            return Some(Placed { hour, late: false });
+        }
+        matches!(measure, Measure::Sum | Measure::Count).then_some(Placed { hour: current, late: true })
+    }
+
+    /// Units by tags, as one sum, for a row of carries.
+    pub fn carried_units(carry: &[Carry]) -> BTreeMap<Tags, i64> {
+        let mut units = BTreeMap::new();
+        for (tags, n) in carry.iter().flat_map(|c| &c.units) {
+            *units.entry(tags.clone()).or_default() += n;
+        }
+        units
+    }
+}
