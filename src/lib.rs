@@ -9,3 +9,7 @@ pub mod config;
 pub mod entry;
 pub mod rollup;
 pub mod tags;
+pub mod index;
+pub mod engine;
+pub mod submit;
+pub mod ingest;

@@ -1,0 +1,418 @@
+//! The one owner of the log and of everything that follows from it. Single-threaded, and it never asks the time: every
+//! call is told it. The agent's loop drives it with real sockets, a simulation with simulated ones.
+//!
+//! One way in for every fact: [`Engine::record`] appends an entry and folds it. Nothing that is told to the outside
+//! (`ok`, a request to AWS) leaves before [`Engine::commit`] has succeeded.
+
+mod building;
+mod sending;
+mod take;
+
+pub use sending::Sending;
+pub use take::{Code, NewIncrement, Refusal, Taken};
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{self, Measure, ZeroRecords};
+use crate::disk::Disk;
+use crate::entry::{self, Answered, Closed, DimensionId, Ending, Entry, Rules, Setup, Verdict};
+use crate::hour::{Hour, Timestamp};
+use crate::index::{Index, IndexError};
+use crate::rollup::State;
+use crate::rollup::state::Phase;
+use crate::submit::outbox::Outbox;
+use crate::wal::log::kind as log_kind;
+use crate::wal::open::{self as wal_open, Entry as LogEntry};
+use crate::wal::spares::Need;
+use crate::wal::{Log, LogError, LogId, OpenError, Purpose, Report};
+use building::Building;
+
+/// What an engine is opened with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The product's code.
+    pub product_code: String,
+    /// The configured dimensions, in order.
+    pub dimensions: Vec<Rules>,
+    /// See [`config::Submit`].
+    pub window: Duration,
+    /// See [`config::Submit`].
+    pub late: config::Late,
+    /// See [`config::Submit`].
+    pub zero_records: ZeroRecords,
+    /// How long an hour stays open for usage that is stamped with it.
+    pub grace: Duration,
+    /// How long after an hour its records go out.
+    pub offset: Duration,
+    /// The instance, if it is known.
+    pub instance: Option<String>,
+    /// Length of a new segment in bytes.
+    pub segment_bytes: u64,
+    /// Whether usage is real.
+    pub purpose: Purpose,
+    /// Whether helpers run in threads of their own; off in simulations.
+    pub threads: bool,
+}
+
+/// Why an engine cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The log.
+    #[error("the log: {0}")]
+    Open(#[from] OpenError),
+    /// The log, while recovery wrote to it.
+    #[error("the log: {0}")]
+    Log(#[from] LogError),
+    /// The index.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The index, while it was rebuilt.
+    #[error("rebuilding the index: {0}")]
+    Rebuild(String),
+    /// More dimensions than a log can number.
+    #[error("this log knows {0} dimensions already; move the state directory away to start a new one")]
+    TooManyDimensions(usize),
+}
+
+/// Most dimensions that one log can ever know, renamed and removed ones included.
+pub const DIMENSIONS_EVER_MAX: usize = 1024;
+
+/// A dimension as the socket's words reach it.
+#[derive(Debug, Clone)]
+struct Known {
+    id: DimensionId,
+    measure: Measure,
+}
+
+/// The log, the state folded from it, the index beside it, and the outbox.
+pub struct Engine<D: Disk> {
+    log: Log<D>,
+    state: State,
+    index: Index,
+    building: Building,
+    outbox: Outbox,
+    names: HashMap<String, Known>,
+    /// Configured names, for messages.
+    listed: String,
+    options: Options,
+    report: Report,
+    full: bool,
+    aws: sending::AwsSeen,
+}
+
+impl<D: Disk> Engine<D> {
+    /// Recovers what is in `disk`, or begins there.
+    pub fn open(
+        disk: Arc<D>,
+        options: Options,
+        now: Timestamp,
+        open_index: impl FnOnce(LogId) -> Result<Index, IndexError>,
+    ) -> Result<Self, EngineError> {
+        let mut state = State::default();
+        let mut first_seq = None;
+        let mut folded = Vec::new();
+        let log_options = wal_open::Options {
+            segment_bytes: options.segment_bytes,
+            purpose: options.purpose,
+            background: options.threads,
+            checkpoint_kind: entry::kind::CHECKPOINT,
+            now,
+        };
+        let opened = wal_open::open(Arc::clone(&disk), &log_options, &mut |e: LogEntry<'_>| {
+            first_seq.get_or_insert(e.seq);
+            fold(&mut state, e, &mut |change| folded.push(change))
+        })?;
+        let mut index = open_index(opened.log.id())?;
+        // The index holds all up to `applied`; what was folded just now begins at `first_seq`.
+        if index.applied() + 1 < first_seq.unwrap_or(1) || index.applied() >= opened.log.next_seq() {
+            rebuild(&*disk, &mut index)?;
+        } else {
+            folded.into_iter().for_each(|change| change.into_index(&mut index));
+        }
+        let doubt = state.records.values().any(|r| r.phase == Phase::Pending && (r.ambiguous || r.in_flight));
+        let mut engine = Engine {
+            log: opened.log,
+            state,
+            index,
+            building: Building::default(),
+            outbox: Outbox::new(doubt),
+            names: HashMap::new(),
+            listed: String::new(),
+            options,
+            report: opened.report,
+            full: false,
+            aws: sending::AwsSeen::default(),
+        };
+        engine.settle_interrupted(now)?;
+        engine.configure(now)?;
+        engine.commit(now)?;
+        Ok(engine)
+    }
+
+    /// What the log is folded to.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What recovery found.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The log, for figures.
+    pub fn log(&self) -> &Log<D> {
+        &self.log
+    }
+
+    /// The index, for history.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// What it was opened with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Whether usage is refused because the disk is full.
+    pub fn disk_full(&self) -> bool {
+        self.full
+    }
+
+    /// Names the instance, once it is known.
+    pub fn set_instance(&mut self, instance: String, now: Timestamp) -> Result<(), EngineError> {
+        self.options.instance = Some(instance);
+        self.configure(now)
+    }
+
+    /// Writes the configuration down if it differs from what the log says.
+    fn configure(&mut self, now: Timestamp) -> Result<(), EngineError> {
+        let mut next = self.state.dimensions.len();
+        let mut dimensions = Vec::new();
+        for rules in &self.options.dimensions {
+            let id = self.state.dimension_named(&rules.name).unwrap_or_else(|| {
+                next += 1;
+                DimensionId(u16::try_from(next - 1).unwrap_or(u16::MAX))
+            });
+            dimensions.push((id, rules.clone()));
+        }
+        if next > DIMENSIONS_EVER_MAX {
+            return Err(EngineError::TooManyDimensions(self.state.dimensions.len()));
+        }
+        self.names = dimensions.iter().map(|(id, r)| (r.name.clone(), Known { id: *id, measure: r.measure })).collect();
+        let mut listed: Vec<&str> = dimensions.iter().map(|(_, rules)| rules.name.as_str()).collect();
+        listed.sort_unstable();
+        self.listed = listed.join(", ");
+        let setup = Setup {
+            at: now,
+            product_code: self.options.product_code.clone(),
+            // Metadata that is merely late does not take the instance's name away.
+            instance: self.options.instance.clone().or_else(|| self.state.instance.clone()),
+            dimensions,
+            window_ms: u64::try_from(self.options.window.as_millis()).unwrap_or(u64::MAX),
+            late: self.options.late,
+            zero_records: self.options.zero_records,
+        };
+        if !self.is_in_force(&setup) {
+            self.record(&Entry::Setup(setup), Need::Control, now)?;
+        }
+        Ok(())
+    }
+
+    fn is_in_force(&self, setup: &Setup) -> bool {
+        let rules = |id: &DimensionId| {
+            let dimension = self.state.dimension(*id)?;
+            dimension.configured.then(|| dimension.next_rules.as_ref().map_or(&dimension.rules, |(_, next)| next))
+        };
+        let configured = self.state.dimensions.iter().filter(|d| d.configured).count();
+        self.state.product_code == setup.product_code
+            && self.state.instance == setup.instance
+            && self.state.window.as_millis() == u128::from(setup.window_ms)
+            && self.state.late == setup.late
+            && self.state.zero_records == setup.zero_records
+            && configured == setup.dimensions.len()
+            && setup.dimensions.iter().all(|(id, new)| rules(id) == Some(new))
+    }
+
+    /// An attempt that the last run began and did not end may have been taken.
+    fn settle_interrupted(&mut self, now: Timestamp) -> Result<(), LogError> {
+        let interrupted: Vec<_> = self.state.records.values().filter(|r| r.in_flight).map(|r| r.record.key).collect();
+        for key in interrupted {
+            let message = "the agent stopped before the answer came".into();
+            let answered = Answered { key, at: now, verdict: Verdict::Ambiguous, message, request_id: None };
+            self.record(&Entry::Answered(answered), Need::Control, now)?;
+        }
+        Ok(())
+    }
+
+    /// The one way in: appends an entry to the log's batch and folds it. A segment begins with a checkpoint, so that a
+    /// start reads that and what follows it.
+    fn record(&mut self, entry: &Entry, need: Need, now: Timestamp) -> Result<(), LogError> {
+        let payload = entry.encode().map_err(unwritable)?;
+        if !self.log.fits(payload.len()) {
+            self.log.roll(need, now)?;
+            let checkpoint = entry::encode(&self.state).map_err(unwritable)?;
+            self.log.append(entry::kind::CHECKPOINT, &checkpoint, need, now)?;
+        }
+        self.log.append(entry.kind(), &payload, need, now)?;
+        for record in self.state.apply(entry) {
+            self.index.add_record(record);
+        }
+        Ok(())
+    }
+
+    /// Makes everything so far durable. Only after this has succeeded may anything be told to the outside.
+    pub fn commit(&mut self, now: Timestamp) -> Result<(), LogError> {
+        self.flush_building(now)?;
+        self.log.commit()?;
+        self.index.advance(self.log.next_seq() - 1, now.hour(), false);
+        Ok(())
+    }
+
+    /// Does what is due: seals hours, closes records past their window. Durable when it returns.
+    pub fn tick(&mut self, now: Timestamp) -> Result<(), LogError> {
+        self.flush_building(now)?;
+        self.seal_due(now)?;
+        self.close_late(now)?;
+        self.commit(now)
+    }
+
+    /// The next moment at which `tick` has something to do.
+    pub fn next_tick(&self, now: Timestamp) -> Timestamp {
+        let seal = self.state.open_from.end().plus(self.options.grace).max(now);
+        let deadlines = self.state.records.values().filter(|r| r.phase == Phase::Pending && !r.in_flight);
+        let deadline = deadlines.map(|r| r.deadline(self.state.window)).min();
+        deadline.map_or(seal, |d| seal.min(d))
+    }
+
+    /// Seals every hour whose grace is over. Before the instance is known hours stay open, for a record names it.
+    fn seal_due(&mut self, now: Timestamp) -> Result<(), LogError> {
+        while self.state.open_from.end().plus(self.options.grace) <= now {
+            let hour = self.state.open_from;
+            let last = now.minus(self.options.grace).hour().previous();
+            let through = self.quiet_through(hour, last);
+            let Some(seal) = self.state.seal(hour, through, now) else { return Ok(()) };
+            for sealed in &seal.dimensions {
+                if let Some(record) = &sealed.record {
+                    let (dimension, quantity) = (&record.request.dimension, record.request.quantity);
+                    tracing::info!(%hour, dimension, quantity, "hour sealed");
+                }
+            }
+            self.record(&Entry::Seal(seal), Need::Control, now)?;
+        }
+        Ok(())
+    }
+
+    /// The last hour up to `last` that can be closed along with `hour`, because nothing happened after it.
+    fn quiet_through(&self, hour: Hour, last: Hour) -> Hour {
+        if self.state.zero_records == ZeroRecords::All && now_matters(hour, last) {
+            return hour;
+        }
+        let busy = self.state.dimensions.iter().flat_map(|d| d.open.keys()).filter(|h| **h > hour).min();
+        busy.map_or(last, |h| h.previous().min(last)).max(hour)
+    }
+
+    /// Ends pending records whose window has passed.
+    fn close_late(&mut self, now: Timestamp) -> Result<(), LogError> {
+        let window = self.state.window;
+        let late = self.state.records.values().filter(|r| {
+            r.phase == Phase::Pending && !r.in_flight && (now > r.deadline(window) || r.out_of_window)
+        });
+        let late: Vec<_> = late.map(|r| (r.record.key, r.ambiguous)).collect();
+        for (key, ambiguous) in late {
+            let ending = match (ambiguous, self.state.late) {
+                (true, _) => Ending::InDoubt,
+                (false, config::Late::CarryForward) => Ending::Carried,
+                (false, config::Late::Expire) => Ending::Expired,
+            };
+            tracing::warn!(record = %key, ?ending, "a record's window has passed");
+            self.record(&Entry::Closed(Closed { key, at: now, ending }), Need::Control, now)?;
+        }
+        Ok(())
+    }
+
+    /// Marks the proof of durability after a quiet moment.
+    pub fn idle(&mut self, now: Timestamp) -> Result<(), LogError> {
+        self.append_mark(log_kind::IDLE, now)
+    }
+
+    /// Stops in order: everything durable, and a mark that the next start can go on right here. The mark stands twice
+    /// because the second one proves the first.
+    pub fn stop(mut self, now: Timestamp) -> Result<(), LogError> {
+        self.commit(now)?;
+        self.append_mark(log_kind::CLEAN_STOP, now)?;
+        self.append_mark(log_kind::CLEAN_STOP, now)?;
+        self.index.close(now.hour());
+        Ok(())
+    }
+
+    fn append_mark(&mut self, kind: u8, now: Timestamp) -> Result<(), LogError> {
+        let at = entry::encode(&now).map_err(unwritable)?;
+        if !self.log.fits(at.len()) {
+            // A mark is not worth a segment.
+            return Ok(());
+        }
+        self.log.append(kind, &at, Need::Control, now)?;
+        self.log.commit()
+    }
+}
+
+/// With `zero_records = "all"` every hour is sealed by itself, unless the agent was away for so long that AWS would
+/// refuse most of them anyway.
+fn now_matters(hour: Hour, last: Hour) -> bool {
+    last.index().saturating_sub(hour.index()) <= 30 * 24
+}
+
+/// An entry that cannot be put into bytes is a fault of this program, and nothing of it was written.
+fn unwritable(error: entry::CodecError) -> LogError {
+    LogError::Poisoned(format!("an entry cannot be encoded: {error}").into())
+}
+
+/// What a folded entry means for the index.
+enum Change {
+    Usage(entry::Usage),
+    Records(Vec<crate::rollup::state::RecordState>),
+}
+
+impl Change {
+    fn into_index(self, index: &mut Index) {
+        match self {
+            Change::Usage(usage) => take::index_keys(&usage, index),
+            Change::Records(records) => records.into_iter().for_each(|r| index.add_record(r)),
+        }
+    }
+}
+
+fn fold(state: &mut State, e: LogEntry<'_>, changed: &mut dyn FnMut(Change)) -> Result<(), String> {
+    if e.kind == entry::kind::CHECKPOINT {
+        *state = entry::decode(e.payload).map_err(|e| e.to_string())?;
+        return Ok(());
+    }
+    let entry = Entry::decode(e.kind, e.payload).map_err(|e| e.to_string())?;
+    let finished = state.apply(&entry);
+    if !finished.is_empty() {
+        changed(Change::Records(finished));
+    }
+    if let Entry::Usage(usage) = entry
+        && take::has_keys(&usage)
+    {
+        changed(Change::Usage(usage));
+    }
+    Ok(())
+}
+
+/// Reads the whole log into an empty index.
+fn rebuild<D: Disk>(disk: &D, index: &mut Index) -> Result<(), EngineError> {
+    tracing::info!("rebuilding the index from the log");
+    index.clear().map_err(EngineError::Rebuild)?;
+    let mut state = State::default();
+    wal_open::replay(disk, &mut |e| {
+        let seq = e.seq;
+        fold(&mut state, e, &mut |change| change.into_index(index))?;
+        index.advance(seq, Hour::default(), false);
+        Ok(())
+    })?;
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! The engine's side of submission: hands out requests whose attempt is durable, and writes down what came of them.
+
+use crate::disk::Disk;
+use crate::entry::{Answered, Attempt, Entry, RecordKey, Request, Verdict};
+use crate::hour::Timestamp;
+use crate::submit::answer::{self, Reply};
+use crate::submit::outbox::Next;
+use crate::wal::LogError;
+use crate::wal::spares::Need;
+
+use super::Engine;
+
+/// What the submitter is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sending {
+    /// Send this request; its attempt is in the log.
+    Record(RecordKey, Request),
+    /// Send it as a dry run.
+    Probe(Request),
+    /// Come back at this moment.
+    Wait(Timestamp),
+    /// Come back when something was sealed.
+    Idle,
+}
+
+/// What was last heard of AWS. In memory only.
+#[derive(Debug, Clone, Default)]
+pub struct AwsSeen {
+    /// What the last failed call said.
+    pub last_error: Option<String>,
+    /// The last failure was one of rights or credentials.
+    pub blocked: bool,
+    /// AWS called a record out of bounds that by its own clock is not.
+    pub clock_refused: bool,
+    /// AWS's clock less ours, in milliseconds.
+    pub clock_skew_ms: Option<i64>,
+    /// Since when calls have been failing.
+    pub failing_since: Option<Timestamp>,
+}
+
+impl<D: Disk> Engine<D> {
+    /// What the submitter is to do now. For a record the attempt is durable when this returns.
+    pub fn next_sending(&mut self, now: Timestamp) -> Result<Sending, LogError> {
+        match self.outbox.next(&self.state, now, self.options.offset) {
+            Next::Idle => Ok(Sending::Idle),
+            Next::Wait(until) => Ok(Sending::Wait(until)),
+            Next::Probe(key) => Ok(self.request(key).map_or(Sending::Idle, Sending::Probe)),
+            Next::Send(key) => {
+                let Some(request) = self.request(key) else { return Ok(Sending::Idle) };
+                self.flush_building(now)?;
+                self.record(&Entry::Attempt(Attempt { key, at: now }), Need::Control, now)?;
+                self.commit(now)?;
+                Ok(Sending::Record(key, request))
+            }
+        }
+    }
+
+    fn request(&self, key: RecordKey) -> Option<Request> {
+        Some(self.state.records.get(&key)?.record.request.clone())
+    }
+
+    /// Writes down what an attempt came to. Durable when it returns.
+    pub fn answered(&mut self, key: RecordKey, reply: &Reply, now: Timestamp) -> Result<(), LogError> {
+        let Some(request) = self.request(key) else { return Ok(()) };
+        let verdict = answer::judge(reply, &request, self.state.window);
+        self.heard(reply, Some(&verdict), now);
+        self.outbox.answered(key, &verdict, reply.retry_after, now);
+        let (dimension, hour) = (&request.dimension, key.hour);
+        match &verdict {
+            Verdict::Accepted { metering_record_id } => {
+                tracing::info!(%hour, dimension, quantity = request.quantity, metering_record_id, "accepted by AWS");
+            }
+            other => tracing::warn!(%hour, dimension, verdict = ?other, message = reply.message, "not accepted by AWS"),
+        }
+        let (message, request_id) = (reply.message.clone(), reply.request_id.clone());
+        self.flush_building(now)?;
+        self.record(&Entry::Answered(Answered { key, at: now, verdict, message, request_id }), Need::Control, now)?;
+        self.commit(now)
+    }
+
+    /// Takes in what a dry run came to.
+    pub fn probed(&mut self, reply: &Reply, now: Timestamp) {
+        let reached = answer::reached(reply);
+        self.heard(reply, None, now);
+        self.outbox.probed(reached, reply.retry_after, now);
+    }
+
+    /// What was heard of AWS, for status.
+    pub fn aws(&self) -> &AwsSeen {
+        &self.aws
+    }
+
+    /// Calls to AWS in a row that failed.
+    pub fn failures(&self) -> u32 {
+        self.outbox.failures()
+    }
+
+    fn heard(&mut self, reply: &Reply, verdict: Option<&Verdict>, now: Timestamp) {
+        if let Some(aws) = reply.aws_time {
+            self.aws.clock_skew_ms = Some(aws.millis() - now.millis());
+        }
+        self.aws.blocked = matches!(verdict, Some(Verdict::Blocked));
+        self.aws.clock_refused = matches!(verdict, Some(Verdict::OutOfBounds { window_passed: false }));
+        let fine = match verdict {
+            Some(verdict) => !matches!(verdict, Verdict::NotTaken | Verdict::Blocked | Verdict::Ambiguous),
+            None => answer::reached(reply),
+        };
+        if fine {
+            self.aws.failing_since = None;
+            self.aws.last_error = None;
+        } else {
+            self.aws.failing_since.get_or_insert(now);
+            self.aws.last_error = Some(reply.message.clone());
+        }
+    }
+}

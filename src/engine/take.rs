@@ -1,0 +1,374 @@
+//! Taking increments: checked, placed in their hour, known keys told apart from new ones.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::{Building, Engine};
+use crate::config::Measure;
+use crate::decimal::{Amount, NotAQuantity};
+use crate::disk::Disk;
+use crate::entry::{DimensionId, Entry, Increment, Peer, Run, Usage};
+use crate::hour::{Hour, Timestamp};
+use crate::index::{Index, KeyHash, Known, digest};
+use crate::tags::Tags;
+use crate::wal::LogError;
+use crate::wal::frame::PAYLOAD_MAX;
+use crate::wal::spares::Need;
+
+/// How far back an `at` may lie.
+pub const AT_BACK_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How far ahead an `at` may lie.
+pub const AT_AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
+/// How long a key is remembered at least.
+pub const KEY_REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// Longest key in bytes.
+pub const KEY_BYTES_MAX: usize = 128;
+
+/// An increment as a writer put it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewIncrement<'a> {
+    /// The dimension's name.
+    pub dimension: Cow<'a, str>,
+    /// The quantity's digits, as written.
+    pub quantity: Option<Cow<'a, str>>,
+    /// The caller's idempotency key.
+    pub key: Option<Cow<'a, str>>,
+    /// When it happened.
+    pub at: Option<Cow<'a, str>>,
+    /// Tags.
+    pub tags: Vec<(String, String)>,
+    /// What is counted, for `unique`.
+    pub id: Option<Cow<'a, str>>,
+    /// For SaaS products.
+    pub customer: Option<Cow<'a, str>>,
+    /// For SaaS products.
+    pub license: Option<Cow<'a, str>>,
+}
+
+/// Increments taken into the batch; they count once `commit` has succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// The number of the last one.
+    pub seq: u64,
+    /// How many.
+    pub count: u64,
+    /// How many of them were known by their key.
+    pub duplicates: u64,
+}
+
+/// Why increments were not taken. Nothing of them was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The error's name on the socket.
+    pub code: Code,
+    /// What is wrong and what is allowed.
+    pub message: String,
+    /// Which one of an array.
+    pub index: Option<usize>,
+}
+
+macro_rules! codes {
+    ($($variant:ident $name:literal $doc:literal),* $(,)?) => {
+        /// The names of errors on the socket.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code {
+            $(#[doc = $doc] $variant,)*
+        }
+
+        impl Code {
+            /// As it stands in an answer.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Code::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    BadRequest "bad_request" "Not what the protocol says.",
+    UnknownDimension "unknown_dimension" "No such dimension.",
+    BadQuantity "bad_quantity" "Not a quantity, or none where one is needed.",
+    BadTags "bad_tags" "Tags that AWS would not take.",
+    BadKey "bad_key" "A key that is empty or too long.",
+    KeyConflict "key_conflict" "The key is known with other content.",
+    TimeOutOfRange "time_out_of_range" "Too old or ahead.",
+    HourClosed "hour_closed" "The hour is sealed and the measure cannot be moved.",
+    BadCustomer "bad_customer" "A customer where none is taken.",
+    NotAllowed "not_allowed" "This user may not.",
+    TooLarge "too_large" "A line that is too long.",
+    DiskFull "disk_full" "No room; nothing was recorded.",
+    Overloaded "overloaded" "Too much at once; nothing was recorded.",
+    NotDurable "not_durable" "The disk failed; whether it was recorded is unknown.",
+    NotReady "not_ready" "Not yet; nothing was recorded.",
+    ShuttingDown "shutting_down" "No more; nothing was recorded.",
+}
+
+impl Code {
+    /// Whether the same may work later, and if so whether it was recorded.
+    pub fn retryable(self) -> Option<&'static str> {
+        match self {
+            Code::DiskFull | Code::Overloaded | Code::NotReady | Code::ShuttingDown => Some("no"),
+            Code::NotDurable => Some("unknown"),
+            _ => None,
+        }
+    }
+}
+
+/// An increment that passed every check, with what its key says.
+struct Checked {
+    increment: Increment,
+    key: Option<(KeyHash, Known)>,
+}
+
+impl<D: Disk> Engine<D> {
+    /// Takes one increment.
+    pub fn take(&mut self, peer: Peer, new: &NewIncrement<'_>, now: Timestamp) -> Result<Taken, Refusal> {
+        let checked = self.check(peer, new, now)?;
+        if let Some(known) = self.known(&checked)? {
+            return Ok(Taken { seq: known.seq, count: 1, duplicates: 1 });
+        }
+        let cost = Building::cost(&checked.increment);
+        self.make_way(peer, cost, now)?;
+        Ok(Taken { seq: self.push(peer, checked, now), count: 1, duplicates: 0 })
+    }
+
+    /// Takes all increments of an array, or none.
+    pub fn take_all(&mut self, peer: Peer, news: &[NewIncrement<'_>], now: Timestamp) -> Result<Taken, Refusal> {
+        let mut fresh: Vec<Checked> = Vec::with_capacity(news.len());
+        let mut in_array: HashMap<KeyHash, (usize, [u8; 16])> = HashMap::new();
+        let (mut duplicates, mut seq) = (0, 0);
+        for (i, new) in news.iter().enumerate() {
+            let mut one = || -> Result<(), Refusal> {
+                let checked = self.check(peer, new, now)?;
+                let earlier = checked.key.and_then(|(hash, known)| {
+                    let (at, content) = in_array.get(&hash)?;
+                    Some((*at, *content == known.content))
+                });
+                match earlier {
+                    Some((_, false)) => return Err(conflict(&checked)),
+                    Some((at, true)) => {
+                        duplicates += 1;
+                        seq = self.next_seq() + at as u64;
+                    }
+                    None => match self.known(&checked)? {
+                        Some(known) => {
+                            duplicates += 1;
+                            seq = known.seq;
+                        }
+                        None => {
+                            seq = self.next_seq() + fresh.len() as u64;
+                            in_array.extend(checked.key.map(|(hash, known)| (hash, (fresh.len(), known.content))));
+                            fresh.push(checked);
+                        }
+                    },
+                }
+                Ok(())
+            };
+            one().map_err(|refusal| Refusal { index: Some(i), ..refusal })?;
+        }
+        // All of one array is one entry, and an entry is all or nothing.
+        let cost = fresh.iter().map(|c| Building::cost(&c.increment)).sum();
+        self.make_way(peer, cost, now)?;
+        for checked in fresh {
+            self.push(peer, checked, now);
+        }
+        Ok(Taken { seq, count: news.len() as u64, duplicates })
+    }
+
+    fn next_seq(&self) -> u64 {
+        self.state.accepted_seq + self.building.count() + 1
+    }
+
+    fn push(&mut self, peer: Peer, checked: Checked, now: Timestamp) -> u64 {
+        let seq = self.next_seq();
+        if let Some((hash, known)) = checked.key {
+            self.index.add_key(hash, Known { seq, ..known });
+        }
+        let i = checked.increment;
+        if i.key.is_none() && i.at.is_none() && i.tags.is_empty() && !i.late {
+            self.building.push_plain(peer, i.dimension, i.hour, i.quantity, now);
+        } else {
+            self.building.push(peer, i, now);
+        }
+        seq
+    }
+
+    /// Sees to it that `cost` more bytes of `peer` can follow in one entry, and that the log has room for them.
+    fn make_way(&mut self, peer: Peer, cost: usize, now: Timestamp) -> Result<(), Refusal> {
+        let failed = |error: LogError| match error {
+            LogError::Full(why) => refuse(Code::DiskFull, format!("{why}; free some space on the state directory's disk")),
+            LogError::Poisoned(why) => refuse(Code::NotDurable, format!("{why}; the agent restarts to recover")),
+        };
+        if !self.building.is_empty() && (!self.building.is_of(peer) || self.building.bytes() + cost > PAYLOAD_MAX) {
+            self.flush_building(now).map_err(failed)?;
+        }
+        let room = self.log.ensure_room(self.building.bytes() + cost, Need::Usage);
+        self.full = matches!(room, Err(LogError::Full(_)));
+        room.map_err(failed)
+    }
+
+    /// Writes the increments that gathered into the log's batch.
+    pub(super) fn flush_building(&mut self, now: Timestamp) -> Result<(), LogError> {
+        if self.building.is_empty() {
+            return Ok(());
+        }
+        let usage = self.building.finish(self.state.accepted_seq + 1);
+        // Room was made sure of when the increments were taken; should a seal have used it since, the reserve stands in.
+        self.record(&Entry::Usage(usage), Need::Control, now)
+    }
+
+    fn check(&self, peer: Peer, new: &NewIncrement<'_>, now: Timestamp) -> Result<Checked, Refusal> {
+        let Some(dimension) = self.names.get(new.dimension.as_ref()) else {
+            let message = format!("no dimension {:?}; configured: {}", new.dimension, self.listed);
+            return Err(refuse(Code::UnknownDimension, message));
+        };
+        let (id, measure) = (dimension.id, dimension.measure);
+        if new.customer.is_some() || new.license.is_some() {
+            let message = "customer and license are for SaaS products; this product's kind is \"ami\"";
+            return Err(refuse(Code::BadCustomer, message.into()));
+        }
+        if new.id.is_some() {
+            let message = format!("id is for dimensions with measure \"unique\"; {:?} is not one", new.dimension);
+            return Err(refuse(Code::BadRequest, message));
+        }
+        let quantity = self.quantity(measure, new)?;
+        let at = new.at.as_deref().map(|text| read_at(text, now)).transpose()?;
+        let tags = if new.tags.is_empty() { Tags::default() } else { self.tags(measure, new)? };
+        let Some(placed) = self.state.place(measure, at, now) else {
+            let message = "its hour is sealed, and a max or last cannot be moved into another hour; leave out \"at\"";
+            return Err(refuse(Code::HourClosed, message.into()));
+        };
+        let increment = Increment {
+            dimension: id,
+            hour: placed.hour,
+            late: placed.late,
+            quantity,
+            at,
+            key: new.key.as_deref().map(str::to_owned),
+            tags,
+        };
+        let key = increment.key.as_deref().map(|key| key_of(peer, key, &increment, now)).transpose()?;
+        Ok(Checked { increment, key })
+    }
+
+    fn quantity(&self, measure: Measure, new: &NewIncrement<'_>) -> Result<u64, Refusal> {
+        let bad = |message: String| refuse(Code::BadQuantity, message);
+        let Some(text) = new.quantity.as_deref() else {
+            return match measure {
+                Measure::Count => Ok(1_000_000),
+                _ => Err(bad(format!("dimension {:?} needs a quantity, e.g. 1 or \"0.25\"", new.dimension))),
+            };
+        };
+        let allowed = "a quantity is a non-negative number below 10^12 with at most 6 decimals";
+        let amount = Amount::parse_quantity(text).map_err(|why: NotAQuantity| {
+            let shown: String = text.chars().take(40).collect();
+            bad(format!("quantity {shown}: {why}; {allowed}"))
+        })?;
+        if measure == Measure::Count && amount != Amount::from_units(1) {
+            return Err(bad(format!("dimension {:?} counts increments: leave quantity out, or 1", new.dimension)));
+        }
+        u64::try_from(amount.millionths()).map_err(|_| bad(allowed.into()))
+    }
+
+    fn tags(&self, measure: Measure, new: &NewIncrement<'_>) -> Result<Tags, Refusal> {
+        if !matches!(measure, Measure::Sum | Measure::Count) {
+            let message = format!("tags are for sum and count; dimension {:?} has another measure", new.dimension);
+            return Err(refuse(Code::BadTags, message));
+        }
+        Tags::new(new.tags.clone()).map_err(|why| refuse(Code::BadTags, why.to_string()))
+    }
+
+    /// What the log knows of this key; an error if it was used with other content.
+    fn known(&self, checked: &Checked) -> Result<Option<Known>, Refusal> {
+        let Some((hash, new)) = &checked.key else { return Ok(None) };
+        let known = self.index.key(hash).map_err(|why| {
+            let message = format!("the index of keys cannot be read ({why}); increments without a key are taken");
+            refuse(Code::NotReady, message)
+        })?;
+        // A key is forgotten by hours; one that has expired is as good as forgotten.
+        let known = known.filter(|k| k.expires >= self.state.open_from.previous());
+        match known {
+            Some(known) if known.content != new.content => Err(conflict(checked)),
+            known => Ok(known),
+        }
+    }
+}
+
+fn refuse(code: Code, message: String) -> Refusal {
+    Refusal { code, message, index: None }
+}
+
+fn conflict(checked: &Checked) -> Refusal {
+    let key = checked.increment.key.as_deref().unwrap_or_default();
+    let message = format!("key {key:?} was used with other content; a new increment needs a new key");
+    refuse(Code::KeyConflict, message)
+}
+
+fn read_at(text: &str, now: Timestamp) -> Result<Timestamp, Refusal> {
+    let Some(at) = Timestamp::parse(text) else {
+        let shown: String = text.chars().take(40).collect();
+        let message = format!("at {shown:?} is neither RFC 3339 nor Unix seconds, e.g. \"2026-11-21T09:00:00Z\"");
+        return Err(refuse(Code::BadRequest, message));
+    };
+    if at < now.minus(AT_BACK_MAX) || at > now.plus(AT_AHEAD_MAX) {
+        let message = format!("at {at} is more than 7 days back or 5 minutes ahead of {now}");
+        return Err(refuse(Code::TimeOutOfRange, message));
+    }
+    Ok(at)
+}
+
+/// The key's hash, and what will be known of it.
+fn key_of(peer: Peer, key: &str, increment: &Increment, now: Timestamp) -> Result<(KeyHash, Known), Refusal> {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        let message = format!("a key has 1-{KEY_BYTES_MAX} bytes, this one has {}", key.len());
+        return Err(refuse(Code::BadKey, message));
+    }
+    let hash = key_hash(peer.uid, key);
+    Ok((hash, Known { seq: 0, content: content(increment), expires: expiry(increment.at, now) }))
+}
+
+/// One name space of keys per writing user.
+fn key_hash(uid: u32, key: &str) -> KeyHash {
+    KeyHash(digest(&[&uid.to_le_bytes(), key.as_bytes()]))
+}
+
+/// A digest of what the caller said. Numbers are compared as numbers, times as times.
+fn content(increment: &Increment) -> [u8; 16] {
+    let DimensionId(dimension) = increment.dimension;
+    let (dimension, quantity) = (dimension.to_le_bytes(), increment.quantity.to_le_bytes());
+    let at = increment.at.map(|at| at.millis().to_le_bytes());
+    let mut parts: Vec<&[u8]> = vec![&dimension, &quantity, at.as_ref().map_or(&[], |at| at.as_slice())];
+    for (key, value) in increment.tags.iter() {
+        parts.push(key.as_bytes());
+        parts.push(value.as_bytes());
+    }
+    digest(&parts)
+}
+
+/// The last hour in which a key is remembered: 24 hours on, and as long as its `at` would be taken.
+fn expiry(at: Option<Timestamp>, now: Timestamp) -> Hour {
+    let day = now.plus(KEY_REMEMBERED);
+    at.map_or(day, |at| day.max(at.plus(AT_BACK_MAX))).hour()
+}
+
+/// Whether an entry has anything for the index.
+pub(super) fn has_keys(usage: &Usage) -> bool {
+    usage.runs.iter().any(|run| matches!(run, Run::Full(i) if i.key.is_some()))
+}
+
+/// Puts an entry's keys into the index, as `take` did when it was new.
+pub(super) fn index_keys(usage: &Usage, index: &mut Index) {
+    let mut seq = usage.first_seq;
+    for run in &usage.runs {
+        if let Run::Full(increment) = run
+            && let Some(key) = &increment.key
+        {
+            let expires = expiry(increment.at, usage.received);
+            index.add_key(key_hash(usage.peer.uid, key), Known { seq, content: content(increment), expires });
+        }
+        seq += run.count();
+    }
+}

@@ -1,0 +1,11 @@
+//! Ingest: from bytes on the socket to increments in the engine, and answers back.
+//!
+//! [`protocol`] is the JSON lines protocol as a pure function; [`connection`] one client's buffers and limits;
+//! [`listener`] the socket and who is on its other end. The loop that reads every ready connection, commits once and
+//! answers is [`crate::agent`]'s.
+//!
+//! Invariant: an answer that says `ok` is written only after the commit that made its increments durable.
+
+pub mod connection;
+pub mod listener;
+pub mod protocol;

@@ -1,0 +1,87 @@
+//! What each answer of AWS means. A table in code: the error's class decides, never its text.
+
+use std::time::Duration;
+
+use crate::entry::{Request, Verdict};
+use crate::hour::Timestamp;
+
+/// What came back from one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// For people: AWS's words, or ours.
+    pub message: String,
+    /// AWS's id of the request.
+    pub request_id: Option<String>,
+    /// How long AWS asks to wait.
+    pub retry_after: Option<Duration>,
+    /// AWS's clock, from the `Date` header.
+    pub aws_time: Option<Timestamp>,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// 200 with a record id.
+    Accepted {
+        /// AWS's id of the record.
+        metering_record_id: String,
+    },
+    /// 200 or `DryRunOperation` to a dry run.
+    DryRunPassed,
+    /// AWS's own error body.
+    Error {
+        /// The exception's name without its suffix `Exception`.
+        code: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The request never left: no address, no route, refused, TLS, connect time-out.
+    NotSent,
+    /// The request never left: nothing to sign it with.
+    NoCredentials,
+    /// It left, and no answer came that can be read.
+    NoAnswer,
+}
+
+/// What the answer means for the record it was about.
+pub fn judge(reply: &Reply, request: &Request, window: Duration) -> Verdict {
+    let (code, status) = match &reply.outcome {
+        Outcome::Accepted { metering_record_id } => {
+            return Verdict::Accepted { metering_record_id: metering_record_id.clone() };
+        }
+        Outcome::NotSent => return Verdict::NotTaken,
+        Outcome::NoCredentials => return Verdict::Blocked,
+        Outcome::NoAnswer | Outcome::DryRunPassed => return Verdict::Ambiguous,
+        Outcome::Error { code, status } => (code.as_str(), *status),
+    };
+    match code {
+        "Throttling" | "ThrottledException" | "TooManyRequests" | "RequestLimitExceeded" | "ServiceUnavailable"
+        | "SlowDown" => Verdict::NotTaken,
+        "ExpiredToken" | "UnrecognizedClient" | "InvalidSignature" | "SignatureDoesNotMatch" | "RequestExpired"
+        | "AccessDenied" | "Unauthorized" | "MissingAuthenticationToken" | "IncompleteSignature"
+        | "InvalidClientTokenId" | "NotAuthorized" | "OptInRequired" => Verdict::Blocked,
+        "DuplicateRequest" | "IdempotencyConflict" => Verdict::Conflict,
+        "TimestampOutOfBounds" => {
+            let too_old = reply.aws_time.is_some_and(|aws| aws > request.timestamp.plus(window));
+            Verdict::OutOfBounds { window_passed: too_old }
+        }
+        "InvalidProductCode" | "InvalidUsageDimension" | "InvalidTag" | "InvalidUsageAllocations"
+        | "CustomerNotEntitled" | "InvalidEndpointRegion" | "Validation" => Verdict::Refused,
+        // InternalServiceError, other 5xx, 408, anything unknown: it may have been taken.
+        _ => {
+            tracing::debug!(code, status, "an answer that settles nothing");
+            Verdict::Ambiguous
+        }
+    }
+}
+
+/// Whether the answer shows that AWS is there and answers for itself, whatever it says.
+pub fn reached(reply: &Reply) -> bool {
+    match &reply.outcome {
+        Outcome::Accepted { .. } | Outcome::DryRunPassed => true,
+        Outcome::Error { status, .. } => (400..500).contains(status) && *status != 408,
+        Outcome::NotSent | Outcome::NoCredentials | Outcome::NoAnswer => false,
+    }
+}

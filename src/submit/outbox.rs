@@ -1,0 +1,159 @@
+//! What to send next, and when: oldest first, in order per dimension, with pauses after failures. Pure, and in memory
+//! only; after a restart the pauses begin anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::entry::{DimensionId, RecordKey, Verdict};
+use crate::hour::Timestamp;
+use crate::rollup::State;
+use crate::rollup::state::{Phase, RecordState};
+
+/// Longest pause between two attempts.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// Range of the first pause.
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+/// Shortest pause, so that no jitter makes a busy loop.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+/// Least time between two calls: a fifth of AWS's quota of ten a second for the whole account.
+const SPACING: Duration = Duration::from_millis(500);
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Send this record.
+    Send(RecordKey),
+    /// Ask with a dry run of this record whether AWS answers.
+    Probe(RecordKey),
+    /// Nothing before this moment.
+    Wait(Timestamp),
+    /// Nothing until a record is sealed.
+    Idle,
+}
+
+/// Pauses and doubts of the submission.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// No call before this moment.
+    not_before: Timestamp,
+    /// Calls in a row that were not taken, as far as anybody can tell.
+    failures: u32,
+    pace: BTreeMap<RecordKey, Pace>,
+    /// An attempt was ambiguous: until AWS answers a dry run no other record is tried, so that an outage leaves at most
+    /// one record in doubt.
+    probe_first: bool,
+}
+
+#[derive(Debug, Default)]
+struct Pace {
+    not_before: Timestamp,
+    failures: u32,
+    /// AWS answers for others but not for this one: it no longer holds up the later hours of its dimension.
+    stuck: bool,
+}
+
+impl Outbox {
+    /// The outbox after a start. `doubt`: some record has an attempt that was never answered.
+    pub fn new(doubt: bool) -> Self {
+        Outbox { probe_first: doubt, ..Outbox::default() }
+    }
+
+    /// Calls in a row that failed.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// What to do at `now`, where an hour's records go out `offset` after its end.
+    pub fn next(&self, state: &State, now: Timestamp, offset: Duration) -> Next {
+        let mut blocked: BTreeSet<DimensionId> = BTreeSet::new();
+        let mut wake: Option<Timestamp> = None;
+        for record in state.records.values().filter(|r| is_sendable(r, state, now)) {
+            let key = record.record.key;
+            let pace = self.pace.get(&key);
+            if blocked.contains(&key.dimension) {
+                continue;
+            }
+            let due = (key.hour.end().plus(offset)).max(self.not_before).max(pace.map_or(now, |p| p.not_before));
+            if due <= now {
+                return if self.probe_first { Next::Probe(key) } else { Next::Send(key) };
+            }
+            wake = Some(wake.map_or(due, |w| w.min(due)));
+            if !pace.is_some_and(|p| p.stuck) {
+                blocked.insert(key.dimension);
+            }
+        }
+        wake.map_or(Next::Idle, Next::Wait)
+    }
+
+    /// Takes in what an attempt came to.
+    pub fn answered(
+        &mut self,
+        key: RecordKey,
+        verdict: &Verdict,
+        retry_after: Option<Duration>,
+        now: Timestamp,
+    ) {
+        let failed = matches!(verdict, Verdict::NotTaken | Verdict::Blocked | Verdict::Ambiguous);
+        self.pause(failed, retry_after, now);
+        match verdict {
+            Verdict::Accepted { .. } | Verdict::Conflict => {
+                self.pace.remove(&key);
+            }
+            Verdict::Refused | Verdict::NotTaken | Verdict::Blocked => {
+                self.delay(key, false, retry_after, now);
+            }
+            Verdict::OutOfBounds { .. } => self.delay(key, true, retry_after, now),
+            Verdict::Ambiguous => {
+                self.probe_first = true;
+                self.delay(key, true, retry_after, now);
+            }
+        }
+    }
+
+    /// Takes in what a dry run came to.
+    pub fn probed(&mut self, reached: bool, retry_after: Option<Duration>, now: Timestamp) {
+        self.pause(!reached, retry_after, now);
+        self.probe_first &= !reached;
+    }
+
+    /// Forgets the pauses: something was mended.
+    pub fn retry_now(&mut self) {
+        self.not_before = Timestamp::default();
+        self.failures = 0;
+        self.pace.clear();
+    }
+
+    fn pause(&mut self, failed: bool, retry_after: Option<Duration>, now: Timestamp) {
+        if failed {
+            self.failures = self.failures.saturating_add(1);
+            self.not_before = now.plus(pause_after(self.failures, retry_after));
+        } else {
+            self.failures = 0;
+            self.not_before = now.plus(SPACING);
+        }
+    }
+
+    fn delay(&mut self, key: RecordKey, stuck: bool, retry_after: Option<Duration>, now: Timestamp) {
+        let pace = self.pace.entry(key).or_default();
+        pace.failures = pace.failures.saturating_add(1);
+        pace.stuck = stuck;
+        pace.not_before = now.plus(pause_after(pace.failures, retry_after));
+    }
+}
+
+/// Pending, not under way, and inside its window.
+fn is_sendable(record: &RecordState, state: &State, now: Timestamp) -> bool {
+    record.phase == Phase::Pending
+        && !record.in_flight
+        && !record.out_of_window
+        && now <= record.deadline(state.window)
+        // A record never lies in AWS's future.
+        && record.record.request.timestamp <= now
+}
+
+/// Full jitter: anywhere up to a bound that doubles with each failure. AWS's own wish goes before.
+fn pause_after(failures: u32, retry_after: Option<Duration>) -> Duration {
+    let bound = PAUSE_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(PAUSE_MAX);
+    let jitter = Duration::from_millis(fastrand::u64(0..=bound.as_millis() as u64));
+    retry_after.map_or(jitter, |asked| asked.min(PAUSE_MAX) + jitter / 4).max(PAUSE_MIN)
+}
