@@ -230,7 +230,9 @@ fn parse_with_lines(text: &str, file_name: &str) -> Result<(Config, raw::KeyLine
         Ok(document) => document.into_inner(),
         Err(error) => {
             let line = findings.line(error.span().map_or(0, |span| span.start));
-            let what = format!("not TOML: {}", error.message().replace('\n', ", "));
+            // The parser has nothing to suggest where it expects "nothing".
+            let message = error.message().trim_end_matches(", expected nothing");
+            let what = format!("not TOML: {}", message.replace('\n', ", "));
             let remedy = "mend the line; the rest is checked after that".to_owned();
             return Err(ConfigError { file: file_name.to_owned(), line: Some(line), what, remedy }.into());
         }

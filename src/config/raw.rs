@@ -147,23 +147,6 @@ fn section<'t, T>(
 }
 
 fn dimension(mut table: Table<'_>, findings: &mut Findings<'_>) -> RawDimension {
-    let inner = table.table("included", name("included", "dimension.included."), findings);
-    let included = inner.and_then(|mut inner, place| {
-        let quantity = inner.take("quantity", findings);
-        let included = RawIncluded { line: inner.line, quantity, per: inner.take("per", findings) };
-        inner.finish(findings);
-        Field::Given(included, place)
-    });
-    let sources = table.tables("from", name("from", "dimension.from."), findings);
-    let from = sources.and_then(|sources, place| {
-        let read = |mut inner: Table<'_>| {
-            let name = inner.take("name", findings);
-            let source = RawSource { line: inner.line, name, weight: inner.take("weight", findings) };
-            inner.finish(findings);
-            source
-        };
-        Field::Given(sources.into_iter().map(read).collect(), place)
-    });
     let dimension = RawDimension {
         line: table.line,
         name: table.take("name", findings),
@@ -172,13 +155,36 @@ fn dimension(mut table: Table<'_>, findings: &mut Findings<'_>) -> RawDimension 
         unit: table.take("unit", findings),
         round: table.take("round", findings),
         hold_above: table.take("hold_above", findings),
-        included,
+        included: included(&mut table, findings),
         price: table.take("price", findings),
         allow_users: table.list("allow_users", findings),
-        from,
+        from: sources(&mut table, findings),
     };
     table.finish(findings);
     dimension
+}
+
+fn included(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Field<RawIncluded> {
+    let name = name("included = { … }", "dimension.included.");
+    table.table("included", name, findings).and_then(|mut inner, place| {
+        let quantity = inner.take("quantity", findings);
+        let included = RawIncluded { line: inner.line, quantity, per: inner.take("per", findings) };
+        inner.finish(findings);
+        Field::Given(included, place)
+    })
+}
+
+fn sources(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Field<Vec<RawSource>> {
+    let name = name("from = [{ … }]", "dimension.from.");
+    table.tables("from", name, findings).and_then(|sources, place| {
+        let read = |mut inner: Table<'_>| {
+            let name = inner.take("name", findings);
+            let source = RawSource { line: inner.line, name, weight: inner.take("weight", findings) };
+            inner.finish(findings);
+            source
+        };
+        Field::Given(sources.into_iter().map(read).collect(), place)
+    })
 }
 
 /// The line of every key in the file, by its path: `submit.window`, `dimension[1].unit`.

@@ -1,7 +1,7 @@
 //! One table of the file: takes its entries by key and type, and finds what is of another type or unknown.
 
 use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Refusal, quoted};
 use crate::decimal::Amount;
@@ -290,15 +290,20 @@ impl<'t> Table<'t> {
         }
     }
 
-    fn known_keys(&self, key: &DeString<'_>) -> String {
-        let close = |known: &&&str| strsim::damerau_levenshtein(known, key) <= 1 + known.len() / 5;
-        let nearest = self.known.iter().filter(close).min_by_key(|known| strsim::damerau_levenshtein(known, key));
-        match nearest {
-            Some(known) => format!("did you mean {known:?}?"),
-            None => format!("allowed: {}", self.known.join(", ")),
+    fn known_keys(&self, key: &str) -> String {
+        let distance = |known: &str| strsim::damerau_levenshtein(known, key);
+        let begins = |known: &str| key.len() >= PREFIX_CHARS && known.starts_with(key);
+        let close = |known: &&&str| begins(known) || distance(known) <= 1 + known.len() / 5;
+        let allowed = format!("allowed: {}", self.known.join(", "));
+        match self.known.iter().filter(close).min_by_key(|known| distance(known)) {
+            Some(known) => format!("did you mean \"{known}\"? ({allowed})"),
+            None => allowed,
         }
     }
 }
+
+/// So many characters of a key's beginning are enough to guess it.
+const PREFIX_CHARS: usize = 3;
 
 fn read<T: FromToml>(value: &DeValue<'_>, place: Place, findings: &mut Findings<'_>) -> Field<T> {
     match T::from_toml(value) {
