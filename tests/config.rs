@@ -1,6 +1,8 @@
 //! The promise of the configuration: a mistake is found with its line and what is allowed, all of them in one go;
 //! what is not said has its documented default; and what is shown is what holds.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "clippy.toml frees the tests, and these are their helpers")]
+
 #[path = "support/any_config.rs"]
 mod any_config;
 

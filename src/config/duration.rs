@@ -27,11 +27,15 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
     (!text.is_empty() && total <= DURATION_MAX).then_some(total)
 }
 
+/// Below this a duration is shown in hours, as people (and AWS) say "24 hours".
+const DAYS_FROM_MS: u64 = 2 * 86_400_000;
+
 /// The same in its shortest form, to the millisecond: 90 s is `1m30s`. What `parse` reads as this duration.
 pub(super) fn text(duration: Duration) -> String {
     let mut left = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let mut shown = String::new();
-    for (name, unit_ms) in UNITS {
+    let skipped = usize::from(left < DAYS_FROM_MS);
+    for (name, unit_ms) in UNITS.into_iter().skip(skipped) {
         if left >= unit_ms {
             shown += &format!("{}{name}", left / unit_ms);
             left %= unit_ms;
@@ -83,9 +87,17 @@ mod tests {
 
     #[test]
     fn shows_the_shortest_form() {
-        let cases = [(0, "0s"), (1, "1ms"), (90_000, "1m30s"), (3_600_000, "1h"), (90_061_001, "1d1h1m1s1ms")];
+        let cases = [
+            (0, "0s"),
+            (1, "1ms"),
+            (90_000, "1m30s"),
+            (3_600_000, "1h"),
+            (172_800_001, "2d1ms"),
+            (90_061_001, "25h1m1s1ms"),
+        ];
         for (ms, shown) in cases {
             assert_eq!(text(Duration::from_millis(ms)), shown);
+            assert_eq!(parse(shown), Some(Duration::from_millis(ms)));
         }
     }
 }
