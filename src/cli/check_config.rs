@@ -1,0 +1,52 @@
+//! `meterd check-config`: the configuration with defaults filled in, or what is wrong.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::config::{Config, ConfigError, ConfigErrors, Overrides};
+
+const FINE: u8 = 0;
+/// sysexits' EX_CONFIG.
+const CONFIGURATION: u8 = 78;
+/// sysexits' EX_IOERR: the answer could not be written.
+const OUTPUT: u8 = 74;
+
+/// Show the configuration with defaults filled in, or what is wrong with it.
+#[derive(Debug, clap::Args)]
+pub struct CheckConfig {
+    /// The configuration file [default: METERD_CONFIG, else /etc/meterd/meterd.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON: the configuration, or {"errors":[…]}
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints to standard output, mistakes for people to standard error. Returns the exit code: 0 fine, 78 refused.
+pub fn run(args: &CheckConfig) -> u8 {
+    let loaded = Overrides::from_env(|name| std::env::var_os(name)).and_then(|overrides| {
+        let path = overrides.config_path(args.config.as_deref());
+        Config::load_for_run(&path, &overrides).map(|config| (path, config))
+    });
+    let (written, code) = match &loaded {
+        Ok((_, config)) if args.json => (writeln!(io::stdout(), "{}", config.to_json()), FINE),
+        Ok((path, config)) => {
+            let heading = format!("# {} with defaults filled in", path.display());
+            (write!(io::stdout(), "{heading}\n\n{}", config.to_toml()), FINE)
+        }
+        Err(errors) if args.json => (writeln!(io::stdout(), "{}", to_json(errors)), CONFIGURATION),
+        Err(errors) => (writeln!(io::stderr(), "{errors}"), CONFIGURATION),
+    };
+    match written {
+        // Somebody who closes the pipe has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe && code == FINE => OUTPUT,
+        _ => code,
+    }
+}
+
+fn to_json(errors: &ConfigErrors) -> Value {
+    let error = |ConfigError { file, line, what, remedy }: &ConfigError| json!({ "file": file, "line": line, "what": what, "remedy": remedy });
+    json!({ "errors": errors.iter().map(error).collect::<Vec<_>>() })
+}

@@ -1,0 +1,59 @@
+//! What the configuration can already say and this version cannot do yet. Refused rather than ignored: an ignored
+//! line about money is a wrong bill. A feature that is built deletes its line here.
+
+use super::limits::defaults;
+use super::raw::KeyLines;
+use super::{Config, ConfigError, Dimension, Measure, ProductKind, ZeroRecords};
+
+/// Who asks for it.
+enum Asked {
+    /// The agent as a whole.
+    Config(fn(&Config) -> bool),
+    /// A dimension.
+    Dimension(fn(&Dimension) -> bool),
+}
+use Asked::{Config as Agent, Dimension as Each};
+
+/// Key, when it asks for something, what it cannot do, what to write instead.
+type Entry = (&'static str, Asked, &'static str, &'static str);
+
+#[rustfmt::skip] // one feature, one line
+const NOT_BUILT: &[Entry] = &[
+    ("product.kind", Agent(|c| c.product.kind == ProductKind::Saas), "meter SaaS products", "allowed: \"ami\""),
+    ("dimension.measure", Each(|d| d.measure == Measure::Unique), "measure \"unique\"", "allowed: \"sum\", \"count\", \"max\", \"last\""),
+    ("dimension.measure", Each(|d| d.measure == Measure::Uptime), "measure \"uptime\"", "allowed: \"sum\", \"count\", \"max\", \"last\""),
+    ("dimension.sticky", Each(|d| d.sticky), "repeat the hour before", "leave it out, and report every hour"),
+    ("dimension.hold_above", Each(|d| d.hold_above.is_some()), "hold records", "leave it out"),
+    ("dimension.included", Each(|d| d.included.is_some()), "deduct included quantities", "leave it out"),
+    ("dimension.allow_users", Each(|d| !d.allow_users.is_empty()), "restrict who writes a dimension", "leave it out: socket.mode says who may write"),
+    ("dimension.from", Each(|d| !d.from.is_empty()), "make a dimension of others", "leave it out, and report the dimension itself"),
+    ("socket.allow_users", Agent(|c| !c.socket.allow_users.is_empty()), "restrict who writes by name", "leave it out: socket.mode says who may write"),
+    ("socket.allow_groups", Agent(|c| !c.socket.allow_groups.is_empty()), "restrict who writes by name", "leave it out: socket.mode says who may write"),
+    ("socket.allow_read_users", Agent(|c| !c.socket.allow_read_users.is_empty()), "restrict who reads by name", "leave it out: who may write may read"),
+    ("alert.command", Agent(|c| !c.alert.command.is_empty()), "call a command", "leave it out, and watch `meterd status`"),
+    ("submit.zero_records", Agent(|c| c.submit.zero_records == ZeroRecords::All), "report hours without usage", "allowed: \"off\""),
+    ("gate.warn_after", Agent(|c| c.gate.warn_after != defaults::WARN_AFTER), "time the gate", "leave it out"),
+    ("gate.close_after", Agent(|c| c.gate.close_after.is_some()), "time the gate", "leave it out"),
+];
+
+/// One error for everything in `config` that this version cannot do.
+pub(super) fn not_built(config: &Config, file: &str, lines: &KeyLines) -> Vec<ConfigError> {
+    let mut found = Vec::new();
+    for (key, asked, inability, remedy) in NOT_BUILT {
+        let mut refuse = |path: &str| {
+            let what = format!("{key}: this version of meterd cannot {inability} yet");
+            let line = lines.get(path).copied();
+            found.push(ConfigError { file: file.to_owned(), line, what, remedy: (*remedy).to_owned() });
+        };
+        match asked {
+            Agent(asks) if asks(config) => refuse(key),
+            Agent(_) => {}
+            Each(asks) => {
+                for (n, _) in config.dimensions.iter().enumerate().filter(|(_, dimension)| asks(dimension)) {
+                    refuse(&key.replacen("dimension", &format!("dimension[{n}]"), 1));
+                }
+            }
+        }
+    }
+    found
+}
