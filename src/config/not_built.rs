@@ -3,7 +3,7 @@
 
 use super::limits::defaults;
 use super::raw::KeyLines;
-use super::{Config, ConfigError, Dimension, Measure, ProductKind, ZeroRecords};
+use super::{Config, ConfigError, Dimension, Measure, ProductKind};
 
 /// Who asks for it.
 enum Asked {
@@ -31,7 +31,6 @@ const NOT_BUILT: &[Entry] = &[
     ("socket.allow_groups", Agent(|c| !c.socket.allow_groups.is_empty()), "restrict who writes by name", "leave it out: socket.mode says who may write"),
     ("socket.allow_read_users", Agent(|c| !c.socket.allow_read_users.is_empty()), "restrict who reads by name", "leave it out: who may write may read"),
     ("alert.command", Agent(|c| !c.alert.command.is_empty()), "call a command", "leave it out, and watch `meterd status`"),
-    ("submit.zero_records", Agent(|c| c.submit.zero_records == ZeroRecords::All), "report hours without usage", "allowed: \"off\""),
     ("gate.warn_after", Agent(|c| c.gate.warn_after != defaults::WARN_AFTER), "time the gate", "leave it out"),
     ("gate.close_after", Agent(|c| c.gate.close_after.is_some()), "time the gate", "leave it out"),
 ];

@@ -99,10 +99,11 @@ pub enum Credentials {
 words!(Credentials: Instance "instance", Environment "environment");
 
 /// What becomes of a record whose window has passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Default, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Late {
     /// Its billed units go out with a later hour's record.
+    #[default]
     CarryForward,
     /// It is closed as `expired`.
     Expire,
@@ -110,10 +111,11 @@ pub enum Late {
 words!(Late: CarryForward "carry_forward", Expire "expire");
 
 /// Whether hours without usage are reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Default, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ZeroRecords {
     /// They are not.
+    #[default]
     Off,
     /// Every completed hour of every dimension is.
     All,

@@ -1,1 +1,277 @@
+//! The door to AWS: one call of MeterUsage, exactly as fixed in the log. The only file that knows the SDK.
+//!
+//! The SDK's own retries are off: each attempt has its intent in the log, and the pauses are the outbox's.
 
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::imds::region::ImdsRegionProvider;
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_marketplacemetering::Client;
+use aws_sdk_marketplacemetering::config::retry::RetryConfig;
+use aws_sdk_marketplacemetering::config::timeout::TimeoutConfig;
+use aws_sdk_marketplacemetering::config::{Builder, SharedCredentialsProvider};
+use aws_sdk_marketplacemetering::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_marketplacemetering::operation::meter_usage::MeterUsageError;
+use aws_sdk_marketplacemetering::operation::meter_usage::builders::MeterUsageFluentBuilder;
+use aws_sdk_marketplacemetering::types::{Tag, UsageAllocation};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
+};
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::config_bag::ConfigBag;
+use aws_smithy_types::date_time::Format;
+
+use super::answer::{Outcome, Reply};
+use crate::config::{Credentials, Submit};
+use crate::entry::Request;
+use crate::hour::Timestamp;
+
+/// How long a connection may take to stand.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a whole call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Sends records. The agent's loop is written against this, so that a simulation can stand in for AWS.
+pub trait Metering: Send + Sync {
+    /// Sends one record, or asks with a dry run what would become of it.
+    fn meter_usage(&self, request: &Request, dry_run: bool) -> impl Future<Output = Reply> + Send;
+}
+
+/// AWS, reached when it is first needed: the configuration is loaded at the first call and again until it succeeds, so
+/// that metadata, credentials and Region may all come late.
+pub struct Aws {
+    submit: Submit,
+    product_code: String,
+    client: tokio::sync::OnceCell<Client>,
+}
+
+impl Aws {
+    /// A door that is not opened yet.
+    pub fn new(submit: Submit, product_code: String) -> Self {
+        Aws { submit, product_code, client: tokio::sync::OnceCell::new() }
+    }
+
+    async fn connect(&self) -> Result<Client, String> {
+        let http = aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, _components| {
+                let mut connector = aws_smithy_http_client::Connector::builder()
+                    .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
+                    .proxy_config(ProxyConfig::from_env());
+                connector.set_connector_settings(settings.cloned());
+                connector.build()
+            });
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_attempt_timeout(CALL_TIMEOUT)
+            .operation_timeout(CALL_TIMEOUT)
+            .build();
+        let shared = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(http)
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::disabled())
+            .region(self.region().await?);
+        let shared = match self.submit.credentials {
+            // By name, not by the chain: only the instance's role counts, and the buyer's environment must not
+            // override it.
+            Credentials::Instance => shared.credentials_provider(instance_credentials()),
+            Credentials::Environment => shared,
+        };
+        let mut config = Builder::from(&shared.load().await);
+        if let Some(url) = &self.submit.endpoint_url {
+            config = config.endpoint_url(url);
+        }
+        Ok(Client::from_conf(config.build()))
+    }
+
+    async fn region(&self) -> Result<Region, String> {
+        if let Some(region) = &self.submit.region {
+            return Ok(Region::new(region.clone()));
+        }
+        let found = ImdsRegionProvider::builder().build().region().await;
+        found.ok_or_else(|| "the instance's Region is not known: no answer from instance metadata; set submit.region".into())
+    }
+}
+
+fn instance_credentials() -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(ImdsCredentialsProvider::builder().build())
+}
+
+impl Metering for Aws {
+    async fn meter_usage(&self, request: &Request, dry_run: bool) -> Reply {
+        let client = match self.client.get_or_try_init(|| self.connect()).await {
+            Ok(client) => client,
+            Err(why) => return Reply::not_sent(Outcome::NoCredentials, why),
+        };
+        let call = match build(client, request, dry_run) {
+            Ok(call) => call,
+            Err(why) => return Reply::not_sent(Outcome::NotSent, format!("the request cannot be built: {why}")),
+        };
+        let wire = Arc::new(Wire { token: user_agent_token(&self.product_code), ..Wire::default() });
+        let result = call.customize().interceptor(Watch(Arc::clone(&wire))).send().await;
+        let seen = wire.seen();
+        let (outcome, message) = match result {
+            Ok(output) => match output.metering_record_id {
+                Some(metering_record_id) => (Outcome::Accepted { metering_record_id }, "accepted".to_owned()),
+                None if dry_run => (Outcome::DryRunPassed, "the dry run passed".to_owned()),
+                None => (Outcome::NoAnswer, "AWS answered 200 without a record id".to_owned()),
+            },
+            Err(error) => failed(&error, wire.left.load(Ordering::Relaxed)),
+        };
+        Reply { outcome, message, request_id: seen.request_id, retry_after: seen.retry_after, aws_time: seen.date }
+    }
+}
+
+impl Reply {
+    fn not_sent(outcome: Outcome, message: String) -> Reply {
+        Reply { outcome, message, request_id: None, retry_after: None, aws_time: None }
+    }
+}
+
+fn build(client: &Client, request: &Request, dry_run: bool) -> Result<MeterUsageFluentBuilder, String> {
+    let mut allocations = Vec::with_capacity(request.allocations.len());
+    for allocation in &request.allocations {
+        let mut one = UsageAllocation::builder().allocated_usage_quantity(as_i32(allocation.quantity));
+        for (key, value) in allocation.tags.iter() {
+            one = one.tags(Tag::builder().key(key).value(value).build().map_err(|e| e.to_string())?);
+        }
+        allocations.push(one.build().map_err(|e| e.to_string())?);
+    }
+    let call = client
+        .meter_usage()
+        .product_code(&request.product_code)
+        .timestamp(DateTime::from_secs(request.timestamp.seconds()))
+        .usage_dimension(&request.dimension)
+        .usage_quantity(as_i32(request.quantity))
+        .client_token(&request.client_token)
+        .set_usage_allocations((!allocations.is_empty()).then_some(allocations));
+    Ok(if dry_run { call.dry_run(true) } else { call })
+}
+
+/// Quantities are sealed to fit.
+fn as_i32(quantity: u32) -> i32 {
+    i32::try_from(quantity).unwrap_or(i32::MAX)
+}
+
+/// Sorts out a failed call. `left`: the request was handed to the network.
+fn failed(error: &SdkError<MeterUsageError, HttpResponse>, left: bool) -> (Outcome, String) {
+    match error {
+        SdkError::ServiceError(service) => {
+            let code = service.err().code().unwrap_or_default();
+            let words = service.err().message().unwrap_or_default();
+            let status = service.raw().status().as_u16();
+            if code == "DryRunOperation" {
+                return (Outcome::DryRunPassed, words.to_owned());
+            }
+            let message = if code.is_empty() { format!("HTTP {status}") } else { format!("{code}: {words}") };
+            let code = code.strip_suffix("Exception").unwrap_or(code).to_owned();
+            (Outcome::Error { code, status }, message)
+        }
+        // The signer had nothing to sign with, or the SDK refused before anything left.
+        other if !left => (Outcome::NoCredentials, chain(other)),
+        other if never_connected(other) => (Outcome::NotSent, chain(other)),
+        other => (Outcome::NoAnswer, chain(other)),
+    }
+}
+
+/// Whether the error is one of making the connection, so that no byte of the request can have arrived.
+fn never_connected(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|e| e.is_connect()) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// The Partner Revenue Measurement token. The SDK's own app name refuses `/`, hence the interceptor.
+fn user_agent_token(product_code: &str) -> String {
+    format!("APN_1.1/pc_{product_code}$")
+}
+
+/// What one call looked like on the wire.
+#[derive(Debug, Default)]
+struct Wire {
+    token: String,
+    left: AtomicBool,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Seen {
+    date: Option<Timestamp>,
+    request_id: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+impl Wire {
+    fn seen(&self) -> Seen {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Puts the token in front of the user agent, and notes what comes back.
+#[derive(Debug)]
+struct Watch(Arc<Wire>);
+
+#[dyn_dispatch_hint]
+impl Intercept for Watch {
+    fn name(&self) -> &'static str {
+        "meterd"
+    }
+
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        // The header is not part of the signature.
+        let headers = context.request_mut().headers_mut();
+        let before = headers.get("user-agent").unwrap_or_default().to_owned();
+        headers.insert("user-agent", format!("{} {before}", self.0.token));
+        self.0.left.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let headers = context.response().headers();
+        let date = headers.get("date").and_then(|text| DateTime::from_str(text, Format::HttpDate).ok());
+        let retry_after = headers.get("retry-after").and_then(|text| text.trim().parse().ok());
+        *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen {
+            date: date.map(|date| Timestamp::from_seconds(date.secs())),
+            request_id: headers.get("x-amzn-requestid").map(str::to_owned),
+            retry_after: retry_after.map(Duration::from_secs),
+        };
+        Ok(())
+    }
+}

@@ -1,9 +1,9 @@
 //! Submission: from a sealed record to AWS's final word.
 //!
 //! [`answer`] says what each answer means (pure); [`outbox`] what to try next and when (pure); [`aws`] is the only file
-//! that knows the SDK; [`submitter`] is the loop between them.
+//! that knows the SDK.
 
 pub mod answer;
 pub mod aws;
 pub mod outbox;
-pub mod submitter;
+
