@@ -62,11 +62,13 @@ impl Aws {
     }
 
     async fn connect(&self) -> Result<Client, String> {
-        let http = aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, _components| {
+        let http = aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, components| {
                 let mut connector = aws_smithy_http_client::Connector::builder()
                     .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
                     .proxy_config(ProxyConfig::from_env());
                 connector.set_connector_settings(settings.cloned());
+                // Without it the connect time-out would have nothing to time it by.
+                connector.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
                 connector.build()
             });
         let timeouts = TimeoutConfig::builder()

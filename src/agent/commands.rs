@@ -1,0 +1,74 @@
+//! What other threads ask of the core.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use mio::Waker;
+use tokio::sync::oneshot;
+
+use crate::engine::{Refusal, Sending, Taken};
+use crate::entry::{Peer, RecordKey};
+use crate::index::History;
+use crate::rollup::state::RecordState;
+use crate::status::Status;
+use crate::submit::answer::Reply;
+use crate::wal::LogError;
+
+/// One request to the core, with where the answer goes.
+pub enum Command {
+    /// Take the increments in this body.
+    Take {
+        /// Who writes.
+        peer: Peer,
+        /// An increment or an array, as JSON.
+        body: Vec<u8>,
+        /// Whether it was an array, and what became of it, after the commit.
+        reply: oneshot::Sender<(bool, Result<Taken, Refusal>)>,
+    },
+    /// What is the submitter to do?
+    NextSending(oneshot::Sender<Result<Sending, LogError>>),
+    /// What an attempt came to.
+    Answered(RecordKey, Box<Reply>, oneshot::Sender<Result<(), LogError>>),
+    /// What a dry run came to.
+    Probed(Box<Reply>),
+    /// The instance's name has become known.
+    Instance(String),
+    /// How are things?
+    Status(oneshot::Sender<Box<Status>>),
+    /// Every record: those that something can still happen to, and the history.
+    Records(oneshot::Sender<(Vec<RecordState>, History)>),
+    /// The submitter has finished its last call.
+    SubmitterDone,
+}
+
+/// The way to the core from another thread.
+#[derive(Clone)]
+pub struct Handle {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+/// The core is gone: the agent is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the agent is stopping")]
+pub struct Gone;
+
+impl Handle {
+    /// A way to the core that reads `commands` and is woken by `waker`.
+    pub fn new(commands: Sender<Command>, waker: Arc<Waker>) -> Self {
+        Handle { commands, waker }
+    }
+
+    /// Sends a command that has no answer.
+    pub fn tell(&self, command: Command) -> Result<(), Gone> {
+        self.commands.send(command).map_err(|_| Gone)?;
+        self.waker.wake().map_err(|_| Gone)
+    }
+
+    /// Sends a command and waits for its answer.
+    pub async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(command(reply))?;
+        answer.await.map_err(|_| Gone)
+    }
+}

@@ -1,0 +1,292 @@
+//! Whether metering works, and if not what to do: one view of the engine, for people and programs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::Late;
+use crate::disk::Disk;
+use crate::engine::Engine;
+use crate::hour::Timestamp;
+use crate::rollup::State;
+use crate::rollup::books::Books;
+use crate::rollup::state::{Phase, RecordState};
+
+/// How long calls to AWS may fail before a person should know.
+const AWS_FAILING_WARN: Duration = Duration::from_secs(30 * 60);
+/// A record this old that is still pending wants attention.
+const PENDING_WARN: Duration = Duration::from_secs(2 * 3600);
+/// Clocks further apart than this are worth a look.
+const SKEW_WARN_MS: i64 = 60_000;
+/// A sync slower than this is worth a look.
+const SYNC_WARN: Duration = Duration::from_secs(1);
+
+/// The answer of `GET /v1/status`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Of meterd.
+    pub version: &'static str,
+    /// The instance that meters; null until known.
+    pub instance_id: Option<String>,
+    /// The product's code.
+    pub product_code: String,
+    /// Whether increments are taken.
+    pub ready: bool,
+    /// Seconds since the start, by the agent's clock.
+    pub uptime_s: u64,
+    /// The agent's clock.
+    pub now: String,
+    /// The log.
+    pub log: LogStatus,
+    /// The hour that usage counts in now.
+    pub open_hour: OpenHourStatus,
+    /// Records by what became of them.
+    pub records: BTreeMap<&'static str, u64>,
+    /// The record whose window closes first.
+    pub oldest_pending: Option<OldestPending>,
+    /// What is known of AWS.
+    pub aws: AwsStatus,
+    /// Where every unit is.
+    pub books: Vec<Books>,
+    /// Whether applications should go on.
+    pub gate: &'static str,
+    /// What a person should look at, most urgent first.
+    pub attention: Vec<Attention>,
+}
+
+/// Figures of the log.
+#[derive(Debug, Clone, Serialize)]
+pub struct LogStatus {
+    /// Increments acknowledged since the log was made.
+    pub accepted_seq: u64,
+    /// The newest segment's number.
+    pub segments: u64,
+    /// Bytes of all segments.
+    pub bytes: u64,
+    /// Whether it takes nothing more.
+    pub poisoned: bool,
+    /// Whether usage is refused for want of room.
+    pub disk_full: bool,
+    /// The slowest sync since the start, in milliseconds.
+    pub slowest_sync_ms: u64,
+}
+
+/// The open hour.
+#[derive(Debug, Clone, Serialize)]
+pub struct OpenHourStatus {
+    /// Its first second.
+    pub hour: String,
+    /// Every configured dimension.
+    pub dimensions: Vec<OpenDimension>,
+}
+
+/// A dimension in the open hour.
+#[derive(Debug, Clone, Serialize)]
+pub struct OpenDimension {
+    /// Its name.
+    pub name: String,
+    /// In usage units.
+    pub usage: String,
+}
+
+/// The pending record whose deadline is next.
+#[derive(Debug, Clone, Serialize)]
+pub struct OldestPending {
+    /// Its hour.
+    pub hour: String,
+    /// Its dimension.
+    pub dimension: String,
+    /// Until when AWS takes it.
+    pub deadline: String,
+    /// Until then.
+    pub seconds_left: u64,
+}
+
+/// What is known of AWS.
+#[derive(Debug, Clone, Serialize)]
+pub struct AwsStatus {
+    /// When a record was last accepted.
+    pub last_success: Option<String>,
+    /// Calls in a row that failed.
+    pub consecutive_failures: u32,
+    /// What the last failed one said.
+    pub last_error: Option<String>,
+    /// AWS's clock less ours.
+    pub clock_skew_ms: Option<i64>,
+}
+
+/// Something that wants a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Attention {
+    /// Stable, for programs.
+    pub code: &'static str,
+    /// What is the matter.
+    pub message: String,
+    /// What to do.
+    #[serde(rename = "do")]
+    pub remedy: String,
+    /// Since when, where that is known.
+    pub since: Option<String>,
+}
+
+/// Looks at an engine that was started at `started`. `own_clock`: the agent runs on a clock of its own, against which
+/// AWS's is not judged.
+pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp, own_clock: bool) -> Status {
+    let state = engine.state();
+    let log = engine.log();
+    let hour = state.current_hour(now);
+    let open = state.dimensions.iter().filter(|d| d.configured).map(|d| OpenDimension {
+        name: d.rules.name.clone(),
+        usage: d.open.get(&hour).map(|o| o.measured.total()).unwrap_or_default().to_string(),
+    });
+    let books = state.books();
+    let aws = engine.aws();
+    Status {
+        version: env!("CARGO_PKG_VERSION"),
+        instance_id: state.instance.clone(),
+        product_code: state.product_code.clone(),
+        ready: log.poisoned().is_none(),
+        uptime_s: now.since(started).as_secs(),
+        now: now.to_string(),
+        log: LogStatus {
+            accepted_seq: state.accepted_seq,
+            segments: log.segment_id(),
+            bytes: log.segment_id() * log.segment_bytes(),
+            poisoned: log.poisoned().is_some(),
+            disk_full: engine.disk_full(),
+            slowest_sync_ms: u64::try_from(log.slowest_sync().as_millis()).unwrap_or(u64::MAX),
+        },
+        open_hour: OpenHourStatus { hour: hour.to_string(), dimensions: open.collect() },
+        records: counts(state),
+        oldest_pending: oldest_pending(state, now),
+        aws: AwsStatus {
+            last_success: state.last_success.map(|t| t.to_string()),
+            consecutive_failures: engine.failures(),
+            last_error: aws.last_error.clone(),
+            clock_skew_ms: aws.clock_skew_ms,
+        },
+        gate: "open",
+        attention: attention(engine, &books, now, own_clock),
+        books,
+    }
+}
+
+fn counts(state: &State) -> BTreeMap<&'static str, u64> {
+    let all = [
+        Phase::Pending,
+        Phase::Accepted,
+        Phase::Held,
+        Phase::Conflict,
+        Phase::InDoubt,
+        Phase::Carried,
+        Phase::Expired,
+    ];
+    let mut counts: BTreeMap<&'static str, u64> = all.iter().map(|phase| (phase.name(), 0)).collect();
+    let mut add = |phase: Phase, n: u64| *counts.entry(phase.name()).or_default() += n;
+    add(Phase::Accepted, state.ended.accepted);
+    add(Phase::Carried, state.ended.carried);
+    add(Phase::Expired, state.ended.expired);
+    state.records.values().for_each(|r| add(r.phase, 1));
+    counts
+}
+
+fn oldest_pending(state: &State, now: Timestamp) -> Option<OldestPending> {
+    let pending = state.records.values().filter(|r| r.phase == Phase::Pending);
+    let record = pending.min_by_key(|r| r.deadline(state.window))?;
+    let deadline = record.deadline(state.window);
+    Some(OldestPending {
+        hour: record.record.key.hour.to_string(),
+        dimension: record.record.request.dimension.clone(),
+        deadline: deadline.to_string(),
+        seconds_left: deadline.since(now).as_secs(),
+    })
+}
+
+fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp, own_clock: bool) -> Vec<Attention> {
+    let state = engine.state();
+    let mut list = Vec::new();
+    let mut add = |code, message: String, remedy: &str, since: Option<Timestamp>| {
+        let since = since.map(|t| t.to_string());
+        list.push(Attention { code, message, remedy: remedy.to_owned(), since });
+    };
+    if let Some(why) = engine.log().poisoned() {
+        add("log_poisoned", why.to_owned(), "check the disk; a restart goes through recovery", None);
+    }
+    if let Some(wrong) = books.iter().find(|b| !b.balanced()) {
+        let message = format!("the books of {} do not balance", wrong.dimension);
+        add("books_unbalanced", message, "keep the state directory as it is and report this", None);
+    }
+    for gap in &engine.report().gaps {
+        let message = format!("segment {} is damaged from byte {} to {}", gap.segment, gap.span.from, gap.span.to);
+        add("log_damaged", message, "copies are in quarantine/ of the state directory; check the disk", None);
+    }
+    if engine.disk_full() {
+        let message = "no room for another log segment: usage is refused with disk_full".into();
+        add("disk_full", message, "free some space on the state directory's disk; it heals by itself", None);
+    }
+    if state.instance.is_none() {
+        let message = "the instance's id is not known yet: usage is taken, nothing is sealed".into();
+        add("instance_unknown", message, "check that instance metadata can be reached, or set instance.id", None);
+    }
+    aws_attention(engine, now, own_clock, &mut add);
+    let with_person = [
+        (Phase::Conflict, "conflict", "AWS holds another quantity for an hour", "compare with AWS's records"),
+        (Phase::InDoubt, "in_doubt", "AWS may hold a record that it never acknowledged", "compare with AWS's records"),
+        (Phase::Held, "held", "AWS refuses a record as it is", "see `meterd records --state held` for AWS's words"),
+    ];
+    for (phase, code, what, remedy) in with_person {
+        let mut found = state.records.values().filter(|r| r.phase == phase).peekable();
+        if let Some(first) = found.peek() {
+            let (name, since) = (describe(first), first.last_attempt);
+            let message = format!("{what}: {name}{}", more(found.count()));
+            add(code, message, remedy, since);
+        }
+    }
+    if engine.log().slowest_sync() > SYNC_WARN {
+        let message = format!("a sync took {} ms; answers wait for it", engine.log().slowest_sync().as_millis());
+        add("disk_slow", message, "check the load of the state directory's disk", None);
+    }
+    list
+}
+
+fn aws_attention<D: Disk>(
+    engine: &Engine<D>,
+    now: Timestamp,
+    own_clock: bool,
+    add: &mut impl FnMut(&'static str, String, &str, Option<Timestamp>),
+) {
+    let (state, aws) = (engine.state(), engine.aws());
+    if let Some(error) = &aws.last_error {
+        if aws.blocked {
+            let remedy = "check the instance's role (it needs aws-marketplace:MeterUsage on *) and the clock";
+            add("aws_blocked", error.clone(), remedy, aws.failing_since);
+        } else if aws.failing_since.is_some_and(|since| now.since(since) >= AWS_FAILING_WARN) {
+            let remedy = "check the route to metering.marketplace.REGION.amazonaws.com";
+            add("aws_unreachable", error.clone(), remedy, aws.failing_since);
+        }
+    }
+    if aws.clock_refused || (!own_clock && aws.clock_skew_ms.is_some_and(|ms| ms.abs() > SKEW_WARN_MS)) {
+        let message = format!("AWS's clock and this machine's differ by {} ms", aws.clock_skew_ms.unwrap_or(0));
+        add("clock_skew", message, "set this machine's clock (chrony or systemd-timesyncd)", None);
+    }
+    let mut waiting: Vec<&RecordState> = state.records.values().filter(|r| r.phase == Phase::Pending).collect();
+    waiting.retain(|r| now.since(r.record.key.hour.end()) > PENDING_WARN);
+    if let Some(first) = waiting.first() {
+        let left = first.deadline(state.window).since(now).as_secs();
+        let then = match state.late {
+            Late::CarryForward => "its units go into a later record",
+            Late::Expire => "it expires",
+        };
+        let message = format!("{} is not accepted yet{}; in {left} s {then}", describe(first), more(waiting.len()));
+        add("deadline", message, "see aws.last_error", Some(first.record.key.hour.end()));
+    }
+}
+
+fn describe(record: &RecordState) -> String {
+    format!("{} {}", record.record.request.dimension, record.record.key.hour)
+}
+
+fn more(count: usize) -> String {
+    if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() }
+}
