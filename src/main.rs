@@ -1,3 +1,7 @@
 //! The binary `meterd`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    meterd::cli::run()
+}
