@@ -273,9 +273,9 @@ impl Service {
         self.port_changed.notify_one();
     }
 
-    /// Begins or ends an outage, and waits until the listening port has followed (at most two seconds).
+    /// Begins or ends an outage, and waits until the listening port has followed (at most ten seconds).
     pub fn set_outage(&self, kind: Option<Kind>) {
-        const SETTLED_WITHIN: Duration = Duration::from_secs(2);
+        const SETTLED_WITHIN: Duration = Duration::from_secs(10);
         let mut state = self.lock();
         state.faults.set_outage(kind);
         state.outages += 1;
