@@ -17,7 +17,7 @@ pub const NOON_THIRTY: i64 = 1_795_264_200;
 pub const ELEVEN_59_59: i64 = NOON_THIRTY - 1801;
 
 /// How long a test waits for something that must happen, on a machine however slow.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Stands still until moved.
 pub struct StandingClock(Mutex<Timestamp>);

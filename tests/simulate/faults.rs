@@ -8,7 +8,8 @@ use meterd::simulate::{Options, Outage};
 use serde_json::{Value, json};
 
 use crate::client::{
-    Answer, Aws, ELEVEN_59_59, NOON_THIRTY, aws, aws_playing, headers, http, receive, request, send, wait_until,
+    Answer, Aws, ELEVEN_59_59, NOON_THIRTY, PATIENCE, aws, aws_playing, headers, http, receive, request, send,
+    wait_until,
 };
 
 /// The status and code of each of `n` calls, each for a dimension of its own; (0, "") for no answer.
@@ -212,7 +213,11 @@ fn faults_can_be_added_and_cleared_while_it_runs() {
 fn an_outage_refuses_connections_and_ends() {
     let aws = aws(Options::default());
     let addr = aws.simulation.addr();
+    // A connection that has carried a call, and so is not merely waiting to be accepted.
     let mut idle = TcpStream::connect(addr).unwrap();
+    idle.set_read_timeout(Some(PATIENCE)).unwrap();
+    send(&mut idle, "POST", "/", &headers(), request(json!({})).to_string().as_bytes()).unwrap();
+    receive(&mut idle).unwrap().unwrap().record_id();
     for _ in 0..3 {
         aws.simulation.set_outage(Some(Outage::ConnectionRefused));
         let refused = TcpStream::connect(addr).unwrap_err();
@@ -224,7 +229,7 @@ fn an_outage_refuses_connections_and_ends() {
     aws.simulation.set_outage(Some(Outage::ServiceUnavailable));
     assert_eq!(aws.refusal(json!({})), "ServiceUnavailableException");
     aws.simulation.set_outage(None);
-    assert_eq!(aws.simulation.ledger().records[0].calls, 3);
+    assert_eq!(aws.simulation.ledger().records[0].calls, 4);
 }
 
 #[test]
