@@ -173,15 +173,8 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp, o
 }
 
 fn counts(state: &State) -> BTreeMap<&'static str, u64> {
-    let all = [
-        Phase::Pending,
-        Phase::Accepted,
-        Phase::Held,
-        Phase::Conflict,
-        Phase::InDoubt,
-        Phase::Carried,
-        Phase::Expired,
-    ];
+    let all =
+        [Phase::Pending, Phase::Accepted, Phase::Held, Phase::Conflict, Phase::InDoubt, Phase::Carried, Phase::Expired];
     let mut counts: BTreeMap<&'static str, u64> = all.iter().map(|phase| (phase.name(), 0)).collect();
     let mut add = |phase: Phase, n: u64| *counts.entry(phase.name()).or_default() += n;
     add(Phase::Accepted, state.ended.accepted);

@@ -317,9 +317,11 @@ impl<D: Disk> Engine<D> {
     /// Ends pending records whose window has passed.
     fn close_late(&mut self, now: Timestamp) -> Result<(), LogError> {
         let window = self.state.window;
-        let late = self.state.records.values().filter(|r| {
-            r.phase == Phase::Pending && !r.in_flight && (now > r.deadline(window) || r.out_of_window)
-        });
+        let late = self
+            .state
+            .records
+            .values()
+            .filter(|r| r.phase == Phase::Pending && !r.in_flight && (now > r.deadline(window) || r.out_of_window));
         let late: Vec<_> = late.map(|r| (r.record.key, r.ambiguous)).collect();
         for (key, ambiguous) in late {
             let ending = match (ambiguous, self.state.late) {

@@ -199,7 +199,9 @@ impl<D: Disk> Engine<D> {
     /// Sees to it that `cost` more bytes of `peer` can follow in one entry, and that the log has room for them.
     fn make_way(&mut self, peer: Peer, cost: usize, now: Timestamp) -> Result<(), Refusal> {
         let failed = |error: LogError| match error {
-            LogError::Full(why) => refuse(Code::DiskFull, format!("{why}; free some space on the state directory's disk")),
+            LogError::Full(why) => {
+                refuse(Code::DiskFull, format!("{why}; free some space on the state directory's disk"))
+            }
             LogError::Poisoned(why) => refuse(Code::NotDurable, format!("{why}; the agent restarts to recover")),
         };
         if !self.building.is_empty() && (!self.building.is_of(peer) || self.building.bytes() + cost > PAYLOAD_MAX) {

@@ -8,8 +8,8 @@ use super::tagged::Tagged;
 use crate::config::Measure;
 use crate::decimal::Amount;
 use crate::entry::{
-    Answered, Attempt, Carry, Closed, DimensionId, Ending, Entry, Increment, RecordKey, Run, Seal, SealedDimension, Setup,
-    Usage, Verdict,
+    Answered, Attempt, Carry, Closed, DimensionId, Ending, Entry, Increment, RecordKey, Run, Seal, SealedDimension,
+    Setup, Usage, Verdict,
 };
 use crate::hour::{Hour, Timestamp};
 use crate::tags::Tags;
@@ -218,9 +218,7 @@ impl DimensionState {
             measured: match measure {
                 Measure::Max => Measured::Max(Amount::ZERO),
                 Measure::Last => Measured::Last { at: Timestamp::default(), value: Amount::ZERO },
-                Measure::Sum | Measure::Count | Measure::Unique | Measure::Uptime => {
-                    Measured::Total(Tagged::default())
-                }
+                Measure::Sum | Measure::Count | Measure::Unique | Measure::Uptime => Measured::Total(Tagged::default()),
             },
             increments: 0,
             late: Amount::ZERO,

@@ -57,18 +57,36 @@ pub fn judge(reply: &Reply, request: &Request, window: Duration) -> Verdict {
         Outcome::Error { code, status } => (code.as_str(), *status),
     };
     match code {
-        "Throttling" | "ThrottledException" | "TooManyRequests" | "RequestLimitExceeded" | "ServiceUnavailable"
+        "Throttling"
+        | "ThrottledException"
+        | "TooManyRequests"
+        | "RequestLimitExceeded"
+        | "ServiceUnavailable"
         | "SlowDown" => Verdict::NotTaken,
-        "ExpiredToken" | "UnrecognizedClient" | "InvalidSignature" | "SignatureDoesNotMatch" | "RequestExpired"
-        | "AccessDenied" | "Unauthorized" | "MissingAuthenticationToken" | "IncompleteSignature"
-        | "InvalidClientTokenId" | "NotAuthorized" | "OptInRequired" => Verdict::Blocked,
+        "ExpiredToken"
+        | "UnrecognizedClient"
+        | "InvalidSignature"
+        | "SignatureDoesNotMatch"
+        | "RequestExpired"
+        | "AccessDenied"
+        | "Unauthorized"
+        | "MissingAuthenticationToken"
+        | "IncompleteSignature"
+        | "InvalidClientTokenId"
+        | "NotAuthorized"
+        | "OptInRequired" => Verdict::Blocked,
         "DuplicateRequest" | "IdempotencyConflict" => Verdict::Conflict,
         "TimestampOutOfBounds" => {
             let too_old = reply.aws_time.is_some_and(|aws| aws > request.timestamp.plus(window));
             Verdict::OutOfBounds { window_passed: too_old }
         }
-        "InvalidProductCode" | "InvalidUsageDimension" | "InvalidTag" | "InvalidUsageAllocations"
-        | "CustomerNotEntitled" | "InvalidEndpointRegion" | "Validation" => Verdict::Refused,
+        "InvalidProductCode"
+        | "InvalidUsageDimension"
+        | "InvalidTag"
+        | "InvalidUsageAllocations"
+        | "CustomerNotEntitled"
+        | "InvalidEndpointRegion"
+        | "Validation" => Verdict::Refused,
         // InternalServiceError, other 5xx, 408, anything unknown: it may have been taken.
         _ => {
             tracing::debug!(code, status, "an answer that settles nothing");

@@ -63,14 +63,14 @@ impl Aws {
 
     async fn connect(&self) -> Result<Client, String> {
         let http = aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, components| {
-                let mut connector = aws_smithy_http_client::Connector::builder()
-                    .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
-                    .proxy_config(ProxyConfig::from_env());
-                connector.set_connector_settings(settings.cloned());
-                // Without it the connect time-out would have nothing to time it by.
-                connector.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
-                connector.build()
-            });
+            let mut connector = aws_smithy_http_client::Connector::builder()
+                .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
+                .proxy_config(ProxyConfig::from_env());
+            connector.set_connector_settings(settings.cloned());
+            // Without it the connect time-out would have nothing to time it by.
+            connector.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
+            connector.build()
+        });
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(CALL_TIMEOUT)
@@ -99,7 +99,9 @@ impl Aws {
             return Ok(Region::new(region.clone()));
         }
         let found = ImdsRegionProvider::builder().build().region().await;
-        found.ok_or_else(|| "the instance's Region is not known: no answer from instance metadata; set submit.region".into())
+        found.ok_or_else(|| {
+            "the instance's Region is not known: no answer from instance metadata; set submit.region".into()
+        })
     }
 }
 

@@ -6,4 +6,3 @@
 pub mod answer;
 pub mod aws;
 pub mod outbox;
-

@@ -86,13 +86,7 @@ impl Outbox {
     }
 
     /// Takes in what an attempt came to.
-    pub fn answered(
-        &mut self,
-        key: RecordKey,
-        verdict: &Verdict,
-        retry_after: Option<Duration>,
-        now: Timestamp,
-    ) {
+    pub fn answered(&mut self, key: RecordKey, verdict: &Verdict, retry_after: Option<Duration>, now: Timestamp) {
         let failed = matches!(verdict, Verdict::NotTaken | Verdict::Blocked | Verdict::Ambiguous);
         self.pause(failed, retry_after, now);
         match verdict {

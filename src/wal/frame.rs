@@ -179,11 +179,7 @@ pub fn decode<'a>(bytes: &'a [u8], offset: u64, seed: &Seed) -> Option<Frame<'a>
     if seed.checksum(offset, bytes.get(4..HEADER_BYTES + len)?) != crc {
         return None;
     }
-    let header = FrameHeader {
-        kind: *kind,
-        part,
-        seq: u64::from_le_bytes(*seq),
-        durable_lag: u32::from_le_bytes(*durable_lag),
-    };
+    let header =
+        FrameHeader { kind: *kind, part, seq: u64::from_le_bytes(*seq), durable_lag: u32::from_le_bytes(*durable_lag) };
     Some(Frame { header, payload, crc })
 }

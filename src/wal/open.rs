@@ -282,10 +282,8 @@ impl Loaded {
         let stopped = |f: &Option<(u64, super::frame::Frame<'_>)>| {
             f.as_ref().is_some_and(|(_, f)| f.header.kind == kind::CLEAN_STOP)
         };
-        report.clean = stopped(&last)
-            && stopped(&before)
-            && self.scanned.tail == Tail::Clean
-            && self.scanned.damage.is_empty();
+        report.clean =
+            stopped(&last) && stopped(&before) && self.scanned.tail == Tail::Clean && self.scanned.damage.is_empty();
         let name = segment::file_name(self.header.id);
         if report.clean
             && let (Some((offset, last)), Some((_, before))) = (last, before)

@@ -1,0 +1,221 @@
+//! From a checked configuration to a running agent, and back to a quiet disk.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::statfs;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::commands::Handle;
+use super::core::{self, Core, Ended, Wiring};
+use super::http;
+use super::identity::{self, Identity};
+use super::lock::{Lock, LockError};
+use super::submitter::Submitter;
+use crate::clock::Clock;
+use crate::config::{Config, Dimension, Offset};
+use crate::disk::RealDisk;
+use crate::engine::{Engine, EngineError, Options};
+use crate::entry::Rules;
+use crate::index::Index;
+use crate::ingest::listener::listen;
+use crate::submit::aws::Aws;
+use crate::wal::Purpose;
+
+/// Where the index lies, below the state directory.
+const INDEX_DIR: &str = "index";
+
+/// File systems that forget everything at a reboot, by the number that statfs tells.
+const VOLATILE: [(i64, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlay")];
+
+/// Why an agent does not start, or stopped other than in order.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Another agent has the state directory.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The state directory cannot be used.
+    #[error("the state directory {dir}: {why}")]
+    StateDir {
+        /// Which.
+        dir: String,
+        /// Why.
+        why: String,
+    },
+    /// Recovery failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The socket cannot be made.
+    #[error("the socket {path}: {source}")]
+    Socket {
+        /// Where.
+        path: String,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The system would not give a thread, a pipe or the like.
+    #[error("starting: {0}")]
+    System(#[from] io::Error),
+    /// The disk failed while running.
+    #[error("the disk failed: {0}")]
+    DiskFailed(String),
+}
+
+impl RunError {
+    /// The exit code that tells systemd what to do.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RunError::Lock(_) | RunError::StateDir { .. } => 73,
+            RunError::Engine(EngineError::Open(crate::wal::OpenError::Purpose { .. })) => 73,
+            RunError::Engine(EngineError::Open(crate::wal::OpenError::Io { .. })) | RunError::DiskFailed(_) => 74,
+            RunError::Engine(_) => 76,
+            RunError::Socket { .. } | RunError::System(_) => 1,
+        }
+    }
+}
+
+/// Runs an agent until it is asked to stop. `ready` is called once writers are answered.
+pub fn run(config: &Config, clock: Arc<dyn Clock>, own_clock: bool, ready: impl FnOnce()) -> Result<(), RunError> {
+    let dir = prepare(config)?;
+    let _lock = Lock::take(&dir)?;
+    let identity = identity::identity(config.instance.id.as_deref());
+    let purpose = if own_clock || config.submit.is_loopback() { Purpose::Test } else { Purpose::Real };
+    let options = options(config, &identity, purpose);
+    let index_dir = dir.join(INDEX_DIR);
+    let engine = Engine::open(Arc::new(RealDisk::new(&dir)), options, clock.now(), |log| Index::open(&index_dir, log))?;
+    report(&engine);
+
+    let socket = &config.socket;
+    let listener = listen(&socket.path, socket.mode)
+        .map_err(|source| RunError::Socket { path: socket.path.display().to_string(), source })?;
+    let (signals, signalled) = UnixStream::pair()?;
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::low_level::pipe::register(signal, signals.try_clone()?)?;
+    }
+    let (poll, waker) = core::poll()?;
+    let (commands_in, commands) = channel();
+    let (http, clients) = mpsc::unbounded_channel();
+    let sealed = Arc::new(Notify::new());
+    let (stop, stopping) = watch::channel(false);
+    let handle = Handle::new(commands_in, waker);
+    let submitter = Submitter {
+        core: handle.clone(),
+        aws: Aws::new(config.submit.clone(), config.product.code.clone()),
+        clock: Arc::clone(&clock),
+        sealed: Arc::clone(&sealed),
+        stop: stopping,
+    };
+    let wiring = Wiring { clock, own_clock, commands, http, sealed, stop, signals: signalled };
+    let core = Core::new(engine, listener, poll, wiring)?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ask = identity == Identity::AskMetadata;
+    thread::Builder::new().name("tokio".into()).spawn(move || {
+        let tasks = tokio::task::LocalSet::new();
+        tasks.block_on(&runtime, async move {
+            tokio::task::spawn_local(submitter.run());
+            if ask {
+                tokio::task::spawn_local(identity::ask_metadata(handle.clone()));
+            }
+            http::serve(clients, handle).await;
+        });
+        // Whatever still waits for AWS or a client has been told already.
+        runtime.shutdown_timeout(Duration::from_millis(100));
+    })?;
+    ready();
+    match core.run()? {
+        Ended::Stopped => Ok(()),
+        Ended::DiskFailed(why) => Err(RunError::DiskFailed(why)),
+    }
+}
+
+/// Makes the state directory if it is missing and refuses one that forgets.
+fn prepare(config: &Config) -> Result<PathBuf, RunError> {
+    let dir = config.state.dir.clone();
+    let failed = |why: String| RunError::StateDir { dir: dir.display().to_string(), why };
+    make_private(&dir).map_err(|e| failed(e.to_string()))?;
+    let kind = statfs(&dir).map_err(|e| failed(e.to_string()))?.f_type;
+    if let Some((_, name)) = VOLATILE.iter().find(|(number, _)| *number == i64::from(kind))
+        && !config.state.allow_volatile
+    {
+        let why =
+            format!("it lies on {name}, which a reboot empties; choose another, or set state.allow_volatile = true");
+        return Err(failed(why));
+    }
+    Ok(dir)
+}
+
+fn make_private(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+fn options(config: &Config, identity: &Identity, purpose: Purpose) -> Options {
+    let instance = match identity {
+        Identity::Known(name) => Some(name.clone()),
+        Identity::AskMetadata | Identity::Unknown => None,
+    };
+    let grace = config.hour.grace;
+    let offset = match config.submit.offset {
+        Offset::Fixed(offset) => offset,
+        Offset::Auto => spread(&config.product.code, instance.as_deref().unwrap_or_default()),
+    };
+    Options {
+        product_code: config.product.code.clone(),
+        dimensions: config.dimensions.iter().map(rules).collect(),
+        window: config.submit.window,
+        late: config.submit.late,
+        zero_records: config.submit.zero_records,
+        grace,
+        offset: offset.max(grace),
+        instance,
+        segment_bytes: u64::from(config.state.segment_bytes),
+        purpose,
+        threads: true,
+    }
+}
+
+fn rules(dimension: &Dimension) -> Rules {
+    Rules {
+        name: dimension.name.clone(),
+        measure: dimension.measure,
+        sticky: dimension.sticky,
+        unit: dimension.unit,
+        round: dimension.round,
+        hold_above: dimension.hold_above,
+        included: dimension.included.clone(),
+        from: dimension.from.clone(),
+    }
+}
+
+/// 2 to 12 minutes after the hour, always the same for one instance: a fleet that all sends at the hour breaks AWS's
+/// quota for the account.
+fn spread(product: &str, instance: &str) -> Duration {
+    let digest = crate::index::digest(&[product.as_bytes(), instance.as_bytes()]);
+    let number = digest.iter().fold(0u64, |n, byte| (n << 8 | u64::from(*byte)) % 600);
+    Duration::from_secs(120 + number)
+}
+
+fn report<D: crate::disk::Disk>(engine: &Engine<D>) {
+    let found = engine.report();
+    let seq = engine.state().accepted_seq;
+    if found.created {
+        tracing::info!(log = %engine.log().id(), "a new log");
+    } else if found.clean {
+        tracing::info!(seq, entries = found.entries, "the log was closed in order");
+    } else {
+        tracing::info!(seq, entries = found.entries, torn_bytes = found.torn_bytes, "recovered the log");
+    }
+    if found.suspicious {
+        tracing::warn!("what was cut from the log's end looks unlike a torn batch; a copy is in quarantine/");
+    }
+    for gap in &found.gaps {
+        tracing::error!(?gap, "the log is damaged; a copy is in quarantine/");
+    }
+}

@@ -1,0 +1,100 @@
+//! A record as people and programs see it: what `records --json` prints and `GET /v1/records` answers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::index::History;
+use crate::rollup::state::RecordState;
+
+/// One record. Amounts are decimals in usage units, `quantity` is in billed units.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordView {
+    /// The sealed hour.
+    pub hour: String,
+    /// The dimension.
+    pub dimension: String,
+    /// SaaS products: whose usage.
+    pub customer: Option<String>,
+    /// What AWS is sent.
+    pub quantity: u32,
+    /// Measured in the hour.
+    pub usage: String,
+    /// Taken over from records that could no longer be sent.
+    pub carried_in: String,
+    /// Taken over from the hour before.
+    pub remainder_in: String,
+    /// Left for the next hour.
+    pub remainder: String,
+    /// Of `usage`, what came late.
+    pub late: String,
+    /// pending, accepted, held, conflict, in_doubt, carried or expired.
+    pub state: String,
+    /// AWS's id.
+    pub metering_record_id: Option<String>,
+    /// As sent.
+    pub timestamp: String,
+    /// As sent.
+    pub client_token: String,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// When the first began.
+    pub first_attempt: Option<String>,
+    /// When the last began.
+    pub last_attempt: Option<String>,
+    /// What the last one failed with.
+    pub last_error: Option<String>,
+    /// The hour whose record took its units.
+    pub carried_into: Option<String>,
+    /// Shares by tags, as sent.
+    pub allocations: Vec<AllocationView>,
+}
+
+/// A share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocationView {
+    /// Billed units.
+    pub quantity: u32,
+    /// The tags; empty for usage without.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl From<&RecordState> for RecordView {
+    fn from(state: &RecordState) -> Self {
+        let record = &state.record;
+        let request = &record.request;
+        let allocations = request.allocations.iter().map(|a| AllocationView {
+            quantity: a.quantity,
+            tags: a.tags.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        });
+        RecordView {
+            hour: record.key.hour.to_string(),
+            dimension: request.dimension.clone(),
+            customer: None,
+            quantity: request.quantity,
+            usage: record.usage.to_string(),
+            carried_in: record.carried_in.to_string(),
+            remainder_in: record.remainder_in.to_string(),
+            remainder: record.remainder.to_string(),
+            late: record.late.to_string(),
+            state: state.phase.name().to_owned(),
+            metering_record_id: state.metering_record_id.clone(),
+            timestamp: request.timestamp.to_string(),
+            client_token: request.client_token.clone(),
+            attempts: state.attempts,
+            first_attempt: state.first_attempt.map(|t| t.to_string()),
+            last_attempt: state.last_attempt.map(|t| t.to_string()),
+            last_error: state.last_error.clone(),
+            carried_into: state.carried_into.map(|h| h.to_string()),
+            allocations: allocations.collect(),
+        }
+    }
+}
+
+/// All records, oldest first: those that something can still happen to, and the final ones.
+pub fn records(current: Vec<RecordState>, history: History) -> Result<Vec<RecordView>, String> {
+    let mut all = history.read()?;
+    all.extend(current);
+    all.sort_by_key(|r| r.record.key);
+    Ok(all.iter().map(RecordView::from).collect())
+}
