@@ -80,8 +80,19 @@ impl RunError {
     }
 }
 
+/// What the configuration does not say about a run.
+pub struct Launch {
+    /// What the time is.
+    pub clock: Arc<dyn Clock>,
+    /// Whether that clock is one of its own (see `--clock-start`).
+    pub own_clock: bool,
+    /// Sign with this made-up access key instead of asking anybody for credentials.
+    pub dummy_key: Option<&'static str>,
+}
+
 /// Runs an agent until it is asked to stop. `ready` is called once writers are answered.
-pub fn run(config: &Config, clock: Arc<dyn Clock>, own_clock: bool, ready: impl FnOnce()) -> Result<(), RunError> {
+pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), RunError> {
+    let Launch { clock, own_clock, dummy_key } = launch;
     let dir = prepare(config)?;
     let _lock = Lock::take(&dir)?;
     let identity = identity::identity(config.instance.id.as_deref());
@@ -106,7 +117,7 @@ pub fn run(config: &Config, clock: Arc<dyn Clock>, own_clock: bool, ready: impl 
     let handle = Handle::new(commands_in, waker);
     let submitter = Submitter {
         core: handle.clone(),
-        aws: Aws::new(config.submit.clone(), config.product.code.clone()),
+        aws: Aws::new(config.submit.clone(), config.product.code.clone(), dummy_key),
         clock: Arc::clone(&clock),
         sealed: Arc::clone(&sealed),
         stop: stopping,

@@ -1,5 +1,57 @@
-//! The command line: a file a command.
+//! The command line: a file a command. The only place that prints.
 
+pub mod add;
 pub mod check_config;
+pub mod client;
 pub mod clock_flags;
+pub mod exit;
+pub mod records;
+pub mod run;
 pub mod simulate_aws;
+pub mod status;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A durable usage-metering agent for software sold through AWS Marketplace
+///
+/// Applications report usage on a Unix socket. Every increment is on disk before it is answered `ok`; each hour's usage
+/// becomes one record per dimension, which is sent to AWS until AWS has answered for it.
+#[derive(Debug, Parser)]
+#[command(name = "meterd", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Add(add::Add),
+    Status(status::StatusArgs),
+    Records(records::Records),
+    CheckConfig(check_config::CheckConfig),
+    SimulateAws(simulate_aws::SimulateAws),
+}
+
+/// Reads the command line, does what it says, and tells how it went.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not errors. A terminal that is gone reads neither.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::FINE });
+        }
+    };
+    let code = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Add(args) => add::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Records(args) => records::run(&args),
+        Command::CheckConfig(args) => check_config::run(&args),
+        Command::SimulateAws(args) => return simulate_aws::run(args),
+    };
+    ExitCode::from(code)
+}

@@ -405,6 +405,13 @@ fn fold(state: &mut State, e: LogEntry<'_>, changed: &mut dyn FnMut(Change)) -> 
     Ok(())
 }
 
+/// What a log is folded to, without touching it.
+pub fn read_only<D: Disk>(disk: &D) -> Result<State, OpenError> {
+    let mut state = State::default();
+    wal_open::peek(disk, entry::kind::CHECKPOINT, &mut |e| fold(&mut state, e, &mut drop))?;
+    Ok(state)
+}
+
 /// Reads the whole log into an empty index.
 fn rebuild<D: Disk>(disk: &D, index: &mut Index) -> Result<(), EngineError> {
     tracing::info!("rebuilding the index from the log");

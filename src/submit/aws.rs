@@ -52,13 +52,14 @@ pub trait Metering: Send + Sync {
 pub struct Aws {
     submit: Submit,
     product_code: String,
+    dummy_key: Option<&'static str>,
     client: tokio::sync::OnceCell<Client>,
 }
 
 impl Aws {
-    /// A door that is not opened yet.
-    pub fn new(submit: Submit, product_code: String) -> Self {
-        Aws { submit, product_code, client: tokio::sync::OnceCell::new() }
+    /// A door that is not opened yet. With `dummy_key` calls are signed with that made-up key, for a simulated AWS.
+    pub fn new(submit: Submit, product_code: String, dummy_key: Option<&'static str>) -> Self {
+        Aws { submit, product_code, dummy_key, client: tokio::sync::OnceCell::new() }
     }
 
     async fn connect(&self) -> Result<Client, String> {
@@ -81,11 +82,12 @@ impl Aws {
             .timeout_config(timeouts)
             .retry_config(RetryConfig::disabled())
             .region(self.region().await?);
-        let shared = match self.submit.credentials {
+        let shared = match (self.dummy_key, self.submit.credentials) {
+            (Some(key), _) => shared.credentials_provider(dummy_credentials(key)),
             // By name, not by the chain: only the instance's role counts, and the buyer's environment must not
             // override it.
-            Credentials::Instance => shared.credentials_provider(instance_credentials()),
-            Credentials::Environment => shared,
+            (None, Credentials::Instance) => shared.credentials_provider(instance_credentials()),
+            (None, Credentials::Environment) => shared,
         };
         let mut config = Builder::from(&shared.load().await);
         if let Some(url) = &self.submit.endpoint_url {
@@ -107,6 +109,10 @@ impl Aws {
 
 fn instance_credentials() -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(ImdsCredentialsProvider::builder().build())
+}
+
+fn dummy_credentials(key: &str) -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(aws_credential_types::Credentials::new(key, "dummy", None, None, "dummy"))
 }
 
 impl Metering for Aws {

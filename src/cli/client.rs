@@ -1,0 +1,92 @@
+//! The way from a command to the agent: its socket, and HTTP on it.
+
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+use crate::config::{Config, Overrides, limits::defaults};
+
+/// How long an agent may take to answer a question.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where the agent is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Target {
+    /// The agent's socket [default: METERD_SOCKET, else the configuration's]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// The configuration that says where the socket is [default: METERD_CONFIG, else /etc/meterd/meterd.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Target {
+    /// The socket: the flag's, the environment's, the configuration's, or the default where no configuration can be
+    /// read. An error is the configuration's.
+    pub fn socket(&self) -> Result<PathBuf, String> {
+        if let Some(socket) = &self.socket {
+            return Ok(socket.clone());
+        }
+        let overrides = Overrides::from_env(|name| std::env::var_os(name)).map_err(|e| e.to_string())?;
+        if let Some(socket) = &overrides.socket {
+            return Ok(socket.clone());
+        }
+        let named = self.config.is_some() || overrides.config.is_some();
+        match Config::load(&overrides.config_path(self.config.as_deref())) {
+            Ok(config) => Ok(config.socket.path),
+            Err(errors) if named => Err(errors.to_string()),
+            // An application's user need not be able to read the configuration.
+            Err(_) => Ok(PathBuf::from(defaults::SOCKET_PATH)),
+        }
+    }
+
+    /// The state directory that the configuration names.
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        let overrides = Overrides::from_env(|name| std::env::var_os(name)).ok()?;
+        let config = Config::load(&overrides.config_path(self.config.as_deref())).ok()?;
+        Some(config.state.dir)
+    }
+}
+
+/// Connects to the agent; the error says what to do.
+pub fn connect(socket: &Path) -> Result<StdStream, String> {
+    StdStream::connect(socket).map_err(|error| unreachable_message(socket, &error))
+}
+
+fn unreachable_message(socket: &Path, error: &std::io::Error) -> String {
+    let remedy = match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => "is meterd running? (systemctl status meterd)",
+        std::io::ErrorKind::PermissionDenied => "this user may not write to the socket: join its group",
+        _ => "see the agent's journal",
+    };
+    format!("no agent answers at {}: {error}; {remedy}", socket.display())
+}
+
+/// `GET path` on the agent's socket: the body of a 200.
+pub fn get(socket: &Path, path: &str) -> Result<Bytes, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let question = async {
+        let stream = UnixStream::connect(socket).await.map_err(|error| unreachable_message(socket, &error))?;
+        let failed = |error: hyper::Error| format!("the agent at {} broke off: {error}", socket.display());
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        tokio::spawn(connection);
+        let request = Request::get(path).header("host", "meterd").body(Empty::<Bytes>::new());
+        let answer = sender.send_request(request.map_err(|e| e.to_string())?).await.map_err(failed)?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(failed)?.to_bytes();
+        if status.is_success() { Ok(body) } else { Err(format!("the agent answers {status}: {}", text(&body))) }
+    };
+    let timed = runtime.block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, question).await });
+    timed.unwrap_or_else(|_| Err(format!("the agent at {} does not answer", socket.display())))
+}
+
+fn text(body: &Bytes) -> String {
+    String::from_utf8_lossy(body).trim().to_owned()
+}

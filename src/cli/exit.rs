@@ -1,0 +1,14 @@
+//! Exit codes, most of them sysexits'. systemd does not restart on 73 and 78.
+
+/// All is well.
+pub const FINE: u8 = 0;
+/// Something was found or refused.
+pub const REFUSED: u8 = 1;
+/// The command line is wrong.
+pub const USAGE: u8 = 64;
+/// No agent answers.
+pub const UNREACHABLE: u8 = 69;
+/// A retry makes sense.
+pub const RETRY: u8 = 75;
+/// The configuration is wrong.
+pub const CONFIG: u8 = 78;

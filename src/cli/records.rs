@@ -1,0 +1,151 @@
+//! `meterd records`: every record and what became of it.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
+
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+
+use super::client::{Target, get};
+use super::exit;
+use crate::hour::Timestamp;
+use crate::view::RecordView;
+
+/// Show every record and what became of it
+#[derive(Debug, clap::Args)]
+pub struct Records {
+    /// One JSON object a line
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Comma-separated values with a heading
+    #[arg(long)]
+    csv: bool,
+    /// Only records of the hour in which this moment lies (RFC 3339 or Unix seconds)
+    #[arg(long, value_name = "H", value_parser = hour)]
+    hour: Option<String>,
+    /// Only records in this state
+    #[arg(long, value_name = "S")]
+    state: Option<State>,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum State {
+    Pending,
+    Accepted,
+    Held,
+    Conflict,
+    InDoubt,
+    Carried,
+    Expired,
+}
+
+fn hour(text: &str) -> Result<String, String> {
+    let moment = Timestamp::parse(text).ok_or("write RFC 3339 (2026-11-21T09:00:00Z) or seconds since 1970")?;
+    Ok(moment.hour().to_string())
+}
+
+impl Records {
+    fn wants(&self, record: &RecordView) -> bool {
+        let state = self.state.and_then(|s| s.to_possible_value());
+        self.hour.as_ref().is_none_or(|h| *h == record.hour) && state.is_none_or(|s| s.get_name() == record.state)
+    }
+}
+
+/// Shows them; returns the exit code.
+pub fn run(args: &Records) -> u8 {
+    let answer = match args.target.socket() {
+        Ok(socket) => get(&socket, "/v1/records").map_err(|message| (exit::UNREACHABLE, message)),
+        Err(message) => Err((exit::CONFIG, message)),
+    };
+    let records: Vec<RecordView> = match answer {
+        Err((code, message)) => {
+            eprintln!("meterd: {message}");
+            return code;
+        }
+        Ok(body) => match serde_json::from_slice(&body) {
+            Ok(records) => records,
+            Err(error) => {
+                eprintln!("meterd: the agent's answer cannot be read ({error}); is it of another version?");
+                return exit::UNREACHABLE;
+            }
+        },
+    };
+    let wanted: Vec<&RecordView> = records.iter().filter(|r| args.wants(r)).collect();
+    let out = io::stdout().lock();
+    let written = match (args.json, args.csv) {
+        (true, _) => as_json(&wanted, out),
+        (_, true) => as_csv(&wanted, out),
+        _ => as_table(&wanted, out),
+    };
+    match written {
+        // Whoever closes the pipe has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("meterd: {error}");
+            exit::REFUSED
+        }
+        _ => exit::FINE,
+    }
+}
+
+fn as_json(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
+    for record in records {
+        serde_json::to_writer(&mut out, record)?;
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn as_csv(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "hour,dimension,quantity,usage,carried_in,remainder_in,remainder,late,state,metering_record_id,timestamp,\
+         client_token,attempts,first_attempt,last_attempt,last_error,carried_into"
+    )?;
+    for r in records {
+        let optional = |text: &Option<String>| text.clone().unwrap_or_default();
+        let fields = [
+            r.hour.clone(),
+            r.dimension.clone(),
+            r.quantity.to_string(),
+            r.usage.clone(),
+            r.carried_in.clone(),
+            r.remainder_in.clone(),
+            r.remainder.clone(),
+            r.late.clone(),
+            r.state.clone(),
+            optional(&r.metering_record_id),
+            r.timestamp.clone(),
+            r.client_token.clone(),
+            r.attempts.to_string(),
+            optional(&r.first_attempt),
+            optional(&r.last_attempt),
+            optional(&r.last_error),
+            optional(&r.carried_into),
+        ];
+        writeln!(out, "{}", fields.map(|f| csv_field(&f)).join(","))?;
+    }
+    Ok(())
+}
+
+fn csv_field(text: &str) -> String {
+    if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+fn as_table(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
+    if records.is_empty() {
+        return writeln!(out, "no records");
+    }
+    writeln!(out, "{:<20}  {:<15} {:>10}  {:<9} what became of it", "hour", "dimension", "quantity", "state")?;
+    for r in records {
+        let what = match (&r.metering_record_id, &r.carried_into, &r.last_error) {
+            (Some(id), _, _) => format!("record {id}"),
+            (_, Some(hour), _) => format!("carried into {hour}"),
+            (_, _, Some(error)) => error.clone(),
+            _ => String::new(),
+        };
+        writeln!(out, "{:<20}  {:<15} {:>10}  {:<9} {what}", r.hour, r.dimension, r.quantity, r.state)?;
+    }
+    Ok(())
+}
