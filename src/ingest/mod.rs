@@ -1,6 +1,6 @@
 //! Ingest: from bytes on the socket to increments in the engine, and answers back.
 //!
-//! [`protocol`] is the JSON lines protocol as a pure function; [`connection`] one client's buffers and limits;
+//! [`protocol`] is the JSON lines protocol as a pure function (described in [`protocol_document`]); [`connection`] one client's buffers and limits;
 //! [`listener`] the socket and who is on its other end. The loop that reads every ready connection, commits once and
 //! answers is [`crate::agent`]'s.
 //!
@@ -9,3 +9,6 @@
 pub mod connection;
 pub mod listener;
 pub mod protocol;
+
+#[doc = include_str!("PROTOCOL.md")]
+pub mod protocol_document {}

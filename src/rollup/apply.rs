@@ -168,7 +168,9 @@ impl State {
     }
 
     fn apply_closed(&mut self, closed: &Closed) -> Vec<RecordState> {
-        let Some(record) = self.records.get_mut(&closed.key) else { return Vec::new() };
+        let Some(record) = self.records.get_mut(&closed.key).filter(|r| r.phase == Phase::Pending) else {
+            return Vec::new();
+        };
         match closed.ending {
             Ending::InDoubt => record.phase = Phase::InDoubt,
             Ending::Expired => record.phase = Phase::Expired,
