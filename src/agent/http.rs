@@ -20,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::clients::HttpClient;
 use super::commands::{Command, Gone, Handle};
-use super::core::HttpClient;
 use crate::engine::{Code, Refusal};
 use crate::entry::Peer;
 use crate::ingest::protocol::{self, LINE_BYTES_MAX};

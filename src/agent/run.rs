@@ -4,12 +4,13 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::statfs;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::commands::Handle;
@@ -109,6 +110,8 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, signals.try_clone()?)?;
     }
+    let hangup = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGHUP, Arc::clone(&hangup))?;
     let (poll, waker) = core::poll()?;
     let (commands_in, commands) = channel();
     let (http, clients) = mpsc::unbounded_channel();
@@ -122,8 +125,8 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
         sealed: Arc::clone(&sealed),
         stop: stopping,
     };
-    let wiring = Wiring { clock, own_clock, commands, http, sealed, stop, signals: signalled };
-    let core = Core::new(engine, listener, poll, wiring)?;
+    let wiring = Wiring { clock, own_clock, commands, sealed, stop, signals: signalled, hangup };
+    let core = Core::new(engine, listener, http, poll, wiring)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ask = identity == Identity::AskMetadata;
@@ -141,7 +144,10 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
     })?;
     ready();
     match core.run()? {
-        Ended::Stopped => Ok(()),
+        Ended::Stopped => {
+            tracing::info!("stopped; the log is closed in order");
+            Ok(())
+        }
         Ended::DiskFailed(why) => Err(RunError::DiskFailed(why)),
     }
 }

@@ -331,6 +331,7 @@ impl<D: Disk> Engine<D> {
             };
             tracing::warn!(record = %key, ?ending, "a record's window has passed");
             self.record(&Entry::Closed(Closed { key, at: now, ending }), Need::Control, now)?;
+            self.outbox.forget(&key);
         }
         Ok(())
     }

@@ -110,11 +110,9 @@ impl Outbox {
         self.probe_first &= !reached;
     }
 
-    /// Forgets the pauses: something was mended.
-    pub fn retry_now(&mut self) {
-        self.not_before = Timestamp::default();
-        self.failures = 0;
-        self.pace.clear();
+    /// Forgets a record that nothing more is sent for.
+    pub fn forget(&mut self, key: &RecordKey) {
+        self.pace.remove(key);
     }
 
     fn pause(&mut self, failed: bool, retry_after: Option<Duration>, now: Timestamp) {
