@@ -18,7 +18,7 @@ use super::clients::{Clients, HttpClient, LISTENER};
 use super::commands::Command;
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::engine::{Code, Engine, Refusal, Taken};
+use crate::engine::{Code, Engine, NotSettled, Refusal, Taken};
 use crate::hour::Timestamp;
 use crate::ingest::protocol::{self, Line};
 use crate::status;
@@ -38,8 +38,6 @@ const SIGNALS: Token = Token(2);
 pub struct Wiring {
     /// What the time is.
     pub clock: Arc<dyn Clock>,
-    /// Whether that clock is one of its own.
-    pub own_clock: bool,
     /// Where other threads ask.
     pub commands: Receiver<Command>,
     /// Rung when records were sealed.
@@ -236,12 +234,22 @@ impl<D: Disk> Core<D> {
                 }
             }
             Command::Status(reply) => {
-                let view = status::status(&self.engine, self.started, now, self.wiring.own_clock);
+                let view = status::status(&self.engine, self.started, now);
                 let _ = reply.send(Box::new(view));
             }
             Command::Records(reply) => {
                 let current = self.engine.state().records.values().cloned().collect();
                 let _ = reply.send((current, self.engine.index().history()));
+            }
+            Command::Settle { dimension, hour, decision, by, reply } => {
+                let settled = self.engine.settle(&dimension, hour, decision, by, now);
+                let poisoned = match &settled {
+                    Err(NotSettled::Log(error)) => poison(&Err::<(), _>(error.clone())),
+                    _ => Ok(()),
+                };
+                let _ = reply.send(settled);
+                poisoned?;
+                self.wiring.sealed.notify_one();
             }
             Command::SubmitterDone => {}
         }

@@ -28,9 +28,9 @@ use crate::ingest::protocol::{self, LINE_BYTES_MAX};
 use crate::view;
 
 /// How long a request's head may take to arrive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 /// Serves the connections that the core hands over, until it is gone.
 pub async fn serve(mut clients: UnboundedReceiver<HttpClient>, core: Handle) {
@@ -108,7 +108,7 @@ async fn records(core: &Handle) -> Result<Answer, Gone> {
     })
 }
 
-fn problem(error: &str, message: &str) -> serde_json::Value {
+pub(super) fn problem(error: &str, message: &str) -> serde_json::Value {
     serde_json::json!({ "ok": false, "error": error, "message": message, "retryable": false })
 }
 
@@ -127,7 +127,7 @@ fn refusal_answer(refusal: &Refusal) -> Answer {
     answer
 }
 
-fn json<T: Serialize>(status: StatusCode, body: &T) -> Answer {
+pub(super) fn json<T: Serialize>(status: StatusCode, body: &T) -> Answer {
     // What is shown here is made of strings and numbers, which always have a JSON form.
     let mut bytes = serde_json::to_vec(body).unwrap_or_default();
     bytes.push(b'\n');

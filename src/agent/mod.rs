@@ -4,6 +4,7 @@
 //! answers. The other one runs tokio: the [`submitter`] and HTTP. They talk through [`commands`]. A writer's fast path
 //! never leaves the core's thread, and nothing that AWS, metadata or a slow reader does can hold it up.
 
+pub mod admin;
 pub mod clients;
 pub mod commands;
 pub mod core;

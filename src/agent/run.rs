@@ -13,6 +13,7 @@ use rustix::fs::statfs;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::admin;
 use super::commands::Handle;
 use super::core::{self, Core, Ended, Wiring};
 use super::http;
@@ -25,7 +26,7 @@ use crate::disk::RealDisk;
 use crate::engine::{Engine, EngineError, Options};
 use crate::entry::Rules;
 use crate::index::Index;
-use crate::ingest::listener::listen;
+use crate::ingest::listener::sockets;
 use crate::submit::aws::Aws;
 use crate::wal::Purpose;
 
@@ -98,13 +99,13 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
     let _lock = Lock::take(&dir)?;
     let identity = identity::identity(config.instance.id.as_deref());
     let purpose = if own_clock || config.submit.is_loopback() { Purpose::Test } else { Purpose::Real };
-    let options = options(config, &identity, purpose);
+    let options = options(config, &identity, purpose, own_clock);
     let index_dir = dir.join(INDEX_DIR);
     let engine = Engine::open(Arc::new(RealDisk::new(&dir)), options, clock.now(), |log| Index::open(&index_dir, log))?;
     report(&engine);
 
     let socket = &config.socket;
-    let listener = listen(&socket.path, socket.mode)
+    let sockets = sockets(&socket.path, socket.mode)
         .map_err(|source| RunError::Socket { path: socket.path.display().to_string(), source })?;
     let (signals, signalled) = UnixStream::pair()?;
     for signal in [SIGTERM, SIGINT] {
@@ -125,8 +126,8 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
         sealed: Arc::clone(&sealed),
         stop: stopping,
     };
-    let wiring = Wiring { clock, own_clock, commands, sealed, stop, signals: signalled, hangup };
-    let core = Core::new(engine, listener, http, poll, wiring)?;
+    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup };
+    let core = Core::new(engine, sockets.writers, http, poll, wiring)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ask = identity == Identity::AskMetadata;
@@ -137,6 +138,7 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
             if ask {
                 tokio::task::spawn_local(identity::ask_metadata(handle.clone()));
             }
+            tokio::task::spawn_local(admin::serve(sockets.admin, handle.clone()));
             http::serve(clients, handle).await;
         });
         // Whatever still waits for AWS or a client has been told already.
@@ -173,7 +175,7 @@ fn make_private(dir: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-fn options(config: &Config, identity: &Identity, purpose: Purpose) -> Options {
+fn options(config: &Config, identity: &Identity, purpose: Purpose, own_clock: bool) -> Options {
     let instance = match identity {
         Identity::Known(name) => Some(name.clone()),
         Identity::AskMetadata | Identity::Unknown => None,
@@ -194,6 +196,7 @@ fn options(config: &Config, identity: &Identity, purpose: Purpose) -> Options {
         instance,
         segment_bytes: u64::from(config.state.segment_bytes),
         purpose,
+        judge_clock: !own_clock,
         threads: true,
     }
 }

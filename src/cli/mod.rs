@@ -7,6 +7,7 @@ pub mod clock_flags;
 pub mod exit;
 pub mod records;
 pub mod run;
+pub mod settle;
 pub mod simulate_aws;
 pub mod status;
 
@@ -31,6 +32,7 @@ enum Command {
     Add(add::Add),
     Status(status::StatusArgs),
     Records(records::Records),
+    Settle(settle::Settle),
     CheckConfig(check_config::CheckConfig),
     SimulateAws(simulate_aws::SimulateAws),
 }
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Add(args) => add::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Records(args) => records::run(&args),
+        Command::Settle(args) => settle::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::SimulateAws(args) => return simulate_aws::run(args),
     };

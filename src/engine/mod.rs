@@ -5,10 +5,13 @@
 //! (`ok`, a request to AWS) leaves before [`Engine::commit`] has succeeded.
 
 mod building;
+mod deadlines;
 mod sending;
+mod settle;
 mod take;
 
 pub use sending::Sending;
+pub use settle::NotSettled;
 pub use take::{Code, NewIncrement, Refusal, Taken};
 
 use std::collections::HashMap;
@@ -52,6 +55,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Whether usage is real.
     pub purpose: Purpose,
+    /// Whether our clock is held against AWS's; not where it is one of its own.
+    pub judge_clock: bool,
     /// Whether helpers run in threads of their own; off in simulations.
     pub threads: bool,
 }
@@ -100,6 +105,7 @@ pub struct Engine<D: Disk> {
     report: Report,
     full: bool,
     aws: sending::AwsSeen,
+    deadlines: deadlines::Deadlines,
 }
 
 impl<D: Disk> Engine<D> {
@@ -137,13 +143,14 @@ impl<D: Disk> Engine<D> {
             state,
             index,
             building: Building::default(),
-            outbox: Outbox::new(doubt),
+            outbox: Outbox::new(doubt, options.judge_clock),
             names: HashMap::new(),
             listed: String::new(),
             options,
             report: opened.report,
             full: false,
             aws: sending::AwsSeen::default(),
+            deadlines: deadlines::Deadlines::default(),
         };
         engine.settle_interrupted(now)?;
         engine.configure(now)?;
@@ -276,6 +283,7 @@ impl<D: Disk> Engine<D> {
         self.flush_building(now)?;
         self.seal_due(now)?;
         self.close_late(now)?;
+        self.deadlines.say(&self.state, now);
         self.commit(now)
     }
 
@@ -284,7 +292,8 @@ impl<D: Disk> Engine<D> {
         let seal = self.state.open_from.end().plus(self.options.grace).max(now);
         let deadlines = self.state.records.values().filter(|r| r.phase == Phase::Pending && !r.in_flight);
         let deadline = deadlines.map(|r| r.deadline(self.state.window)).min();
-        deadline.map_or(seal, |d| seal.min(d))
+        let said = deadlines::Deadlines::next(&self.state, now);
+        [deadline, said].into_iter().flatten().fold(seal, Timestamp::min)
     }
 
     /// Seals every hour whose grace is over. Before the instance is known hours stay open, for a record names it.
