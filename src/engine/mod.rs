@@ -127,15 +127,22 @@ impl<D: Disk> Engine<D> {
             now,
         };
         let opened = wal_open::open(Arc::clone(&disk), &log_options, &mut |e: LogEntry<'_>| {
-            first_seq.get_or_insert(e.seq);
-            fold(&mut state, e, &mut |change| folded.push(change))
+            let seq = e.seq;
+            first_seq.get_or_insert(seq);
+            fold(&mut state, e, &mut |change| folded.push((seq, change)))
         })?;
         let mut index = open_index(opened.log.id())?;
+        if index.applied() >= opened.log.next_seq() {
+            tracing::warn!("the index is ahead of the log; making it anew");
+            index.clear().map_err(EngineError::Rebuild)?;
+        }
         // The index holds all up to `applied`; what was folded just now begins at `first_seq`.
-        if index.applied() + 1 < first_seq.unwrap_or(1) || index.applied() >= opened.log.next_seq() {
-            rebuild(&*disk, &mut index)?;
+        let applied = index.applied();
+        if applied + 1 < first_seq.unwrap_or(1) {
+            catch_up(&*disk, &mut index)?;
         } else {
-            folded.into_iter().for_each(|change| change.into_index(&mut index));
+            let fresh = folded.into_iter().filter(|(seq, _)| *seq > applied);
+            fresh.for_each(|(_, change)| change.into_index(&mut index));
         }
         let doubt = state.records.values().any(|r| r.phase == Phase::Pending && (r.ambiguous || r.in_flight));
         let mut engine = Engine {
@@ -422,15 +429,21 @@ pub fn read_only<D: Disk>(disk: &D) -> Result<State, OpenError> {
     Ok(state)
 }
 
-/// Reads the whole log into an empty index.
-fn rebuild<D: Disk>(disk: &D, index: &mut Index) -> Result<(), EngineError> {
-    tracing::info!("rebuilding the index from the log");
-    index.clear().map_err(EngineError::Rebuild)?;
+/// Reads into the index what the log has and it has not: all of it, if it is empty.
+fn catch_up<D: Disk>(disk: &D, index: &mut Index) -> Result<(), EngineError> {
+    let applied = index.applied();
+    tracing::info!(from = applied + 1, "bringing the index up to the log");
     let mut state = State::default();
-    wal_open::replay(disk, &mut |e| {
+    wal_open::replay(disk, applied + 1, entry::kind::CHECKPOINT, &mut |e| {
         let seq = e.seq;
-        fold(&mut state, e, &mut |change| change.into_index(index))?;
-        index.advance(seq, Hour::default(), false);
+        fold(&mut state, e, &mut |change| {
+            if seq > applied {
+                change.into_index(index);
+            }
+        })?;
+        if seq > applied {
+            index.advance(seq, Hour::default(), false);
+        }
         Ok(())
     })?;
     Ok(())

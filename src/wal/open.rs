@@ -203,12 +203,16 @@ pub fn peek<D: Disk>(disk: &D, checkpoint_kind: u8, fold: &mut Fold<'_>) -> Resu
     Ok(pass.report)
 }
 
-/// Reads every entry of a log that is there, in order, changing nothing.
-pub fn replay<D: Disk>(disk: &D, fold: &mut Fold<'_>) -> Result<Report, OpenError> {
+/// Reads the entries of a log from the last checkpoint before frame `from_seq` on, in order, changing nothing.
+pub fn replay<D: Disk>(disk: &D, from_seq: u64, checkpoint_kind: u8, fold: &mut Fold<'_>) -> Result<Report, OpenError> {
     let ids = segment::list(disk).map_err(io_error("listing the segments"))?;
     let headers = read_headers(disk, &ids)?;
     let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
-    pass.read(disk, &headers, fold)?;
+    let mut start = headers.partition_point(|h| h.first_seq <= from_seq).saturating_sub(1);
+    while start > 0 && !begins_with_checkpoint(disk, headers.get(start..).unwrap_or(&[]), checkpoint_kind)? {
+        start -= 1;
+    }
+    pass.read(disk, headers.get(start..).unwrap_or(&[]), fold)?;
     pass.report.gaps = pass.found;
     Ok(pass.report)
 }
