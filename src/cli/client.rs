@@ -62,7 +62,9 @@ pub fn connect(socket: &Path) -> Result<StdStream, String> {
 
 fn unreachable_message(socket: &Path, error: &std::io::Error) -> String {
     let remedy = match error.kind() {
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => "is meterd running? (systemctl status meterd)",
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+            "is meterd running? (systemctl status meterd)"
+        }
         std::io::ErrorKind::PermissionDenied => "this user may not write to the socket: join its group",
         _ => "see the agent's journal",
     };
