@@ -4,6 +4,7 @@ pub mod add;
 pub mod check_config;
 pub mod client;
 pub mod clock_flags;
+pub mod demo;
 pub mod exit;
 pub mod records;
 pub mod run;
@@ -29,6 +30,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Run),
+    Demo(demo::Demo),
     Add(add::Add),
     Status(status::StatusArgs),
     Records(records::Records),
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
     };
     let code = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Add(args) => add::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Records(args) => records::run(&args),
