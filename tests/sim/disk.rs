@@ -103,6 +103,11 @@ impl SimDisk {
         SimDisk(Arc::new(Mutex::new(self.lock().clone())))
     }
 
+    /// Draws anew what is there in part after a fault.
+    pub fn reseed(&self, seed: u64) {
+        self.lock().rng = Rng0(Rng::with_seed(seed));
+    }
+
     /// Operations so far that change something.
     pub fn ops(&self) -> u64 {
         self.lock().ops

@@ -319,8 +319,9 @@ impl Machine {
         if let Err(error) = log.append(kind, &NOW.millis().to_le_bytes(), Need::Control, NOW) {
             return self.refused(&error).map(|()| false);
         }
-        self.model.moved |= kind == kind::IDLE;
-        self.commit()
+        let durable = self.commit()?;
+        self.model.moved |= durable && kind == kind::IDLE;
+        Ok(durable)
     }
 
     fn stop(&mut self) -> Result<(), String> {
