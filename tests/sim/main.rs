@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at the first surprise")]
 #![allow(clippy::print_stdout, reason = "counts of what was explored")]
 
+mod agent;
+mod agents;
+mod aws;
 mod cuts;
 mod disk;
 mod exhaustive;
