@@ -161,13 +161,14 @@ pub fn open<D: Disk>(disk: Arc<D>, options: &Options, fold: &mut Fold<'_>) -> Re
     disk.sync_dir("").map_err(io_error("syncing the state directory"))?;
     let ids = segment::list(&*disk).map_err(io_error("listing the segments"))?;
     let headers = read_headers(&*disk, &ids)?;
+    if let Some(found) = headers.last().map(|newest| newest.purpose).filter(|found| *found != options.purpose) {
+        return Err(OpenError::Purpose { found });
+    }
+    // From here on files are made and removed: the log is ours.
     let spares = Spares::start(Arc::clone(&disk), options.segment_bytes, options.background)
         .map_err(io_error("looking for spare segments"))?;
-    let Some(newest) = headers.last() else {
+    if headers.is_empty() {
         return create(disk, spares, options);
-    };
-    if newest.purpose != options.purpose {
-        return Err(OpenError::Purpose { found: newest.purpose });
     }
     let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
     let start = pass.start_of_fold(&*disk, &headers, options.checkpoint_kind)?;
@@ -491,8 +492,11 @@ impl Gap {
 fn quarantine<D: Disk>(disk: &D, why: &str, segment: u64, span: Span) -> Result<(), OpenError> {
     let name = format!("{QUARANTINE}/{why}-{segment:016}-{}-{}", span.from, span.to);
     let keep = || -> io::Result<()> {
-        let mut bytes = vec![0; (span.to - span.from) as usize];
-        disk.open(&segment::file_name(segment))?.read_exact_at(&mut bytes, span.from)?;
+        let damaged = disk.open(&segment::file_name(segment))?;
+        // A file that lost its end has less than that.
+        let to = span.to.min(damaged.len()?);
+        let mut bytes = vec![0; to.saturating_sub(span.from) as usize];
+        damaged.read_exact_at(&mut bytes, span.from.min(to))?;
         let mut file = disk.create(&name)?;
         file.write_all_at(&bytes, 0)?;
         file.sync_all()?;
