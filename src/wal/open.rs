@@ -10,7 +10,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::frame::{Closing, Part};
+use super::frame::{Closing, Frame, Part};
 use super::log::{Current, Log, LogError, activate, kind};
 use super::scan::{self, Damage, Scanned, Span, Tail};
 use super::segment::{self, FRAMES_AT, HeaderError, SegmentHeader, zero_fill};
@@ -161,13 +161,14 @@ pub fn open<D: Disk>(disk: Arc<D>, options: &Options, fold: &mut Fold<'_>) -> Re
     disk.sync_dir("").map_err(io_error("syncing the state directory"))?;
     let ids = segment::list(&*disk).map_err(io_error("listing the segments"))?;
     let headers = read_headers(&*disk, &ids)?;
+    if let Some(found) = headers.last().map(|newest| newest.purpose).filter(|found| *found != options.purpose) {
+        return Err(OpenError::Purpose { found });
+    }
+    // From here on files are made and removed: the log is ours.
     let spares = Spares::start(Arc::clone(&disk), options.segment_bytes, options.background)
         .map_err(io_error("looking for spare segments"))?;
-    let Some(newest) = headers.last() else {
+    if headers.is_empty() {
         return create(disk, spares, options);
-    };
-    if newest.purpose != options.purpose {
-        return Err(OpenError::Purpose { found: newest.purpose });
     }
     let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
     let start = pass.start_of_fold(&*disk, &headers, options.checkpoint_kind)?;
@@ -285,39 +286,56 @@ impl Loaded {
         Ok(Loaded { header: header.clone(), bytes, scanned })
     }
 
-    fn frames(&self) -> impl DoubleEndedIterator<Item = (u64, super::frame::Frame<'_>)> {
+    fn frames(&self) -> impl DoubleEndedIterator<Item = (u64, Frame<'_>)> {
         let at = |offset: &u64| Some((*offset, scan::frame_at(&self.bytes, *offset, &self.header)?));
         self.scanned.frames.iter().filter_map(at)
     }
 
     /// Opens this segment, the newest, for appending.
     fn resume<D: Disk>(self, disk: Arc<D>, spares: Spares<D>, report: &mut Report) -> Result<Log<D>, OpenError> {
+        let is_stop = |frame: &Frame<'_>| frame.header.kind == kind::CLEAN_STOP;
         let mut backwards = self.frames().rev();
         let (last, before) = (backwards.next(), backwards.next());
-        let stopped = |f: &Option<(u64, super::frame::Frame<'_>)>| {
-            f.as_ref().is_some_and(|(_, f)| f.header.kind == kind::CLEAN_STOP)
-        };
-        report.clean =
-            stopped(&last) && stopped(&before) && self.scanned.tail == Tail::Clean && self.scanned.damage.is_empty();
+        let stopped = [&last, &before].iter().all(|f| f.as_ref().is_some_and(|(_, f)| is_stop(f)));
+        report.clean = stopped && self.scanned.tail == Tail::Clean && self.scanned.damage.is_empty();
         let name = segment::file_name(self.header.id);
+        let segment = |file, batch_at| Current { seed: self.header.seed(), header: self.header.clone(), file, batch_at };
         if report.clean
-            && let (Some((offset, last)), Some((_, before))) = (last, before)
+            && let Some((offset, last)) = last
         {
-            // The first stop entry is durable, for the second was written only after its sync. The second one may not
-            // be: it says nothing, and the first batch is written over it.
-            let file = disk.open(&name).map_err(io_error(format!("opening {name}")))?;
-            let (next_seq, last_crc) = (last.header.seq, before.crc);
-            let segment = Current { seed: self.header.seed(), header: self.header.clone(), file, batch_at: offset };
-            return Ok(Log::new(disk, spares, segment, next_seq, last_crc));
+            // The first stop mark is durable, for the second was written only after its sync. The second one may not
+            // be, so it is written once more. Never something else in its place: if the power failed in that batch,
+            // the old mark could survive in front of its later frames and pass for the first of them.
+            let mark_again = || -> io::Result<D::File> {
+                let mut file = disk.open(&name)?;
+                let mark = self.bytes.get(offset as usize..self.scanned.end as usize).unwrap_or(&[]);
+                file.write_all_at(mark, offset)?;
+                file.sync_data()?;
+                Ok(file)
+            };
+            let file = mark_again().map_err(io_error(format!("going on in {name}")))?;
+            return Ok(Log::new(disk, spares, segment(file, self.scanned.end), last.header.seq + 1, last.crc));
         }
-        let (next_seq, last_crc) =
-            last.map_or((self.header.first_seq, self.header.previous_crc), |(_, f)| (f.header.seq + 1, f.crc));
+        // Of several stop marks at the end the copy keeps the first only: it must not pass for a stop in order if the
+        // process dies before its name is durable.
+        let mut kept: Option<(u64, Frame<'_>)> = None;
+        for (offset, frame) in self.frames().rev() {
+            let row = |next: &Frame<'_>| is_stop(next) && is_stop(&frame) && frame.header.seq + 1 == next.header.seq;
+            if kept.as_ref().is_some_and(|(_, next)| !row(next)) {
+                break;
+            }
+            kept = Some((offset, frame));
+        }
+        let (end, next_seq, last_crc) = kept
+            .map_or((FRAMES_AT, self.header.first_seq, self.header.previous_crc), |(offset, f)| {
+                (offset + f.bytes() as u64, f.header.seq + 1, f.crc)
+            });
         let copy = || -> io::Result<D::File> {
             let recovered = format!("{DIR}/recovered.tmp");
             let mut file = disk.create(&recovered)?;
             zero_fill(&mut file, self.header.bytes)?;
             self.header.write(&mut file)?;
-            let valid = self.bytes.get(FRAMES_AT as usize..self.scanned.end as usize).unwrap_or(&[]);
+            let valid = self.bytes.get(FRAMES_AT as usize..end as usize).unwrap_or(&[]);
             file.write_all_at(valid, FRAMES_AT)?;
             file.sync_all()?;
             disk.rename(&recovered, &name)?;
@@ -325,9 +343,7 @@ impl Loaded {
             Ok(file)
         };
         let file = copy().map_err(io_error(format!("copying the valid part of {name}")))?;
-        let segment =
-            Current { seed: self.header.seed(), batch_at: self.scanned.end, header: self.header.clone(), file };
-        Ok(Log::new(disk, spares, segment, next_seq, last_crc))
+        Ok(Log::new(disk, spares, segment(file, end), next_seq, last_crc))
     }
 }
 
@@ -426,7 +442,7 @@ struct Assembler {
 
 impl Assembler {
     /// Takes the next valid frame; gives the entry's first frame number and bytes if this frame completes it.
-    fn push<'a>(&'a mut self, frame: &super::frame::Frame<'a>) -> Option<(u64, &'a [u8])> {
+    fn push<'a>(&'a mut self, frame: &Frame<'a>) -> Option<(u64, &'a [u8])> {
         let seq = frame.header.seq;
         match frame.header.part {
             Part::Whole => {
@@ -491,8 +507,11 @@ impl Gap {
 fn quarantine<D: Disk>(disk: &D, why: &str, segment: u64, span: Span) -> Result<(), OpenError> {
     let name = format!("{QUARANTINE}/{why}-{segment:016}-{}-{}", span.from, span.to);
     let keep = || -> io::Result<()> {
-        let mut bytes = vec![0; (span.to - span.from) as usize];
-        disk.open(&segment::file_name(segment))?.read_exact_at(&mut bytes, span.from)?;
+        let damaged = disk.open(&segment::file_name(segment))?;
+        // A file that lost its end has less than that.
+        let to = span.to.min(damaged.len()?);
+        let mut bytes = vec![0; to.saturating_sub(span.from) as usize];
+        damaged.read_exact_at(&mut bytes, span.from.min(to))?;
         let mut file = disk.create(&name)?;
         file.write_all_at(&bytes, 0)?;
         file.sync_all()?;
