@@ -96,6 +96,7 @@ pub fn options(segment_bytes: u64) -> Options {
         instance: Some("i-1".into()),
         segment_bytes,
         purpose: Purpose::Test,
+        judge_clock: false,
         threads: false,
     }
 }

@@ -92,7 +92,7 @@ pub fn collect(entry: Entry<'_>, into: &mut Vec<Fact>) {
 /// Everything in the log, as read from the first segment on.
 pub fn read_all(disk: &SimDisk) -> Result<Vec<Fact>, String> {
     let mut all = Vec::new();
-    open::replay(disk, &mut |e| {
+    open::replay(disk, 0, CHECKPOINT, &mut |e| {
         collect(e, &mut all);
         Ok(())
     })
