@@ -299,7 +299,8 @@ impl Loaded {
         let stopped = [&last, &before].iter().all(|f| f.as_ref().is_some_and(|(_, f)| is_stop(f)));
         report.clean = stopped && self.scanned.tail == Tail::Clean && self.scanned.damage.is_empty();
         let name = segment::file_name(self.header.id);
-        let segment = |file, batch_at| Current { seed: self.header.seed(), header: self.header.clone(), file, batch_at };
+        let segment =
+            |file, batch_at| Current { seed: self.header.seed(), header: self.header.clone(), file, batch_at };
         if report.clean
             && let Some((offset, last)) = last
         {

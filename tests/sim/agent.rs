@@ -162,7 +162,8 @@ impl Agent {
                 self.send_key(&key)
             }
             Step::Retry(all) => {
-                let again: Vec<String> = self.keys.iter().filter(|(_, (_, a))| all || !a).map(|(k, _)| k.clone()).collect();
+                let again: Vec<String> =
+                    self.keys.iter().filter(|(_, (_, a))| all || !a).map(|(k, _)| k.clone()).collect();
                 again.iter().try_for_each(|key| self.send_key(key))?;
                 self.commit()
             }
@@ -253,7 +254,11 @@ impl Agent {
     fn plain(&mut self, n: usize, array: bool) -> Result<(), String> {
         let quantities: Vec<u64> = (0..n).map(|_| self.rng.u64(1..1000)).collect();
         let sum: i128 = quantities.iter().map(|q| i128::from(*q)).sum();
-        let new = |q: &u64| NewIncrement { dimension: PLAIN.into(), quantity: Some(q.to_string().into()), ..NewIncrement::default() };
+        let new = |q: &u64| NewIncrement {
+            dimension: PLAIN.into(),
+            quantity: Some(q.to_string().into()),
+            ..NewIncrement::default()
+        };
         let news: Vec<_> = quantities.iter().map(new).collect();
         let (now, peer) = (self.now, Peer { uid: self.rng.u32(0..2), ..Peer::default() });
         self.plain.sent += sum;

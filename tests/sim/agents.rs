@@ -30,7 +30,8 @@ fn draw(rng: &mut Rng) -> Step {
 }
 
 fn fault(rng: &mut Rng) -> Fault {
-    let faults = [Fault::Halt, Fault::Halt, Fault::HaltMidway, Fault::Fail(EIO), Fault::Fail(ENOSPC), Fault::Fail(EROFS)];
+    let faults =
+        [Fault::Halt, Fault::Halt, Fault::HaltMidway, Fault::Fail(EIO), Fault::Fail(ENOSPC), Fault::Fail(EROFS)];
     rng.choice(faults).unwrap_or(Fault::Halt)
 }
 
@@ -71,7 +72,7 @@ fn attempt(seed: u64, steps: &[Step]) -> Result<Seen, String> {
 
 #[test]
 fn days_of_an_engine() {
-    let (mut steps, mut total, seeds) = (0, Seen { starts: 0, calls: 0, records: 0 }, count(120));
+    let (mut steps, mut total, seeds) = (0, Seen { starts: 0, calls: 0, records: 0 }, count(80));
     for seed in seeds.clone() {
         let day = day(seed);
         steps += day.len();
@@ -89,5 +90,8 @@ fn days_of_an_engine() {
         }
     }
     let Seen { starts, calls, records } = total;
-    println!("engine: {} seeds, {steps} steps, {starts} starts, {records} records, {calls} calls to AWS", seeds.count());
+    println!(
+        "engine: {} seeds, {steps} steps, {starts} starts, {records} records, {calls} calls to AWS",
+        seeds.count()
+    );
 }

@@ -184,7 +184,8 @@ impl SimDisk {
     /// Names of all files with their contents as the cache has them.
     pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
         let world = self.lock();
-        let names = world.dirs.iter().flat_map(|(dir, d)| d.cache.iter().map(move |(n, id)| (format!("{dir}/{n}"), id)));
+        let names =
+            world.dirs.iter().flat_map(|(dir, d)| d.cache.iter().map(move |(n, id)| (format!("{dir}/{n}"), id)));
         names.filter_map(|(name, id)| Some((name, world.files.get(id)?.read_all()))).collect()
     }
 

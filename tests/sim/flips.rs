@@ -16,7 +16,9 @@ fn frame_bytes(payload: usize) -> usize {
 /// A log with an idle mark behind its last batch, dead; and where each of its entries stands.
 fn small_log() -> (Machine, Vec<(Fact, std::ops::Range<usize>)>) {
     let mut machine = Machine::new(5);
-    machine.run(&[Append(9), Append(17), Commit, Append(40), Commit, Append(1), Append(30), Commit, Idle, Crash]).unwrap();
+    machine
+        .run(&[Append(9), Append(17), Commit, Append(40), Commit, Append(1), Append(30), Commit, Idle, Crash])
+        .unwrap();
     let mut at = FRAMES_AT;
     let facts = machine.model.durable.clone();
     let places = facts.into_iter().map(|fact| {
@@ -45,7 +47,8 @@ fn every_bit_of_acknowledged_data() {
         hurt.disk.rot(FIRST, bit / 8, |b| b ^ 1 << (bit % 8));
         let rotten = hurt.disk.contents()[FIRST].clone();
         let hit = places.iter().position(|(_, place)| place.contains(&(bit / 8))).unwrap();
-        let others: Vec<Fact> = places.iter().enumerate().filter(|(i, _)| *i != hit).map(|(_, (f, _))| f.clone()).collect();
+        let others: Vec<Fact> =
+            places.iter().enumerate().filter(|(i, _)| *i != hit).map(|(_, (f, _))| f.clone()).collect();
         let (lost, place) = &places[hit];
 
         let (first, gaps, facts) = started(hurt);
@@ -98,7 +101,8 @@ fn both_headers_rotten_changes_nothing() {
 #[test]
 fn bits_of_closed_segments() {
     let mut machine = Machine::new(6);
-    let steps = [Append(5000), Commit, Append(6500), Append(700), Commit, Append(300), Append(20_000), Commit, Idle, Crash];
+    let steps =
+        [Append(5000), Commit, Append(6500), Append(700), Commit, Append(300), Append(20_000), Commit, Idle, Crash];
     machine.run(&steps).unwrap();
     machine.model.rotten = true;
     let all = machine.model.durable.clone();
@@ -143,4 +147,37 @@ fn a_closed_segment_that_lost_its_end() {
     let (_, gaps, facts) = started(machine);
     assert_eq!(gaps.len(), 2, "{gaps:?}");
     assert_eq!(facts.len(), all - 3, "the checkpoint and two entries");
+}
+
+/// Damage found by a recovery that dies is found by the next one, unless its gap entry got there.
+#[test]
+fn damage_is_told_though_the_recovery_dies() {
+    use super::disk::Fault;
+    let mut tried = 0;
+    for stop in [Idle, Step::Stop] {
+        let mut machine = Machine::new(8);
+        machine.run(&[Append(9), Commit, Append(500), Commit, stop, Crash]).unwrap();
+        machine.model.rotten = true;
+        let survivor = machine.model.durable[0].clone();
+        machine.disk.rot(FIRST, FRAMES_AT + 100, |b| b ^ 1);
+        let before = machine.disk.ops();
+        let (whole, gaps, _) = started(machine.fork());
+        assert_eq!(gaps.len(), 1);
+        let ops = whole.disk.ops() - before;
+        for at in 0..ops {
+            for fault in [Fault::Halt, Fault::HaltMidway] {
+                for end in [Crash, Step::Cut(0), Step::Cut(1), Step::Cut(at | 2)] {
+                    let mut dying = machine.fork();
+                    dying.run(&[Step::Fault(at, fault), Start, end]).unwrap();
+                    let (_, gaps, facts) = started(dying);
+                    assert_eq!(facts, [survivor.clone()]);
+                    // The last two operations write the gap entry and sync it.
+                    let noted = at + 1 >= ops && (fault == Fault::HaltMidway || end != Step::Cut(0));
+                    assert!(gaps.len() == 1 || noted, "{fault:?} at {at} of {ops}, {end:?}: {gaps:?}");
+                    tried += 1;
+                }
+            }
+        }
+    }
+    println!("damage: {tried} recoveries killed");
 }

@@ -159,7 +159,9 @@ impl Inode {
                     states.push(version);
                 }
             }
-            if states.len() == 1 {
+            // Zeros written where the file never was are as uncertain as anything else.
+            let new = i * SECTOR >= self.durable_len;
+            if states.len() == 1 && !new {
                 continue;
             }
             let blank = is_zero(old);

@@ -211,9 +211,10 @@ impl Machine {
             return Ok(());
         }
         let (durable, pending) = (&self.model.durable, &self.model.pending);
-        let more = all.len().checked_sub(durable.len()).ok_or_else(|| {
-            format!("acknowledged and lost: {:?} of {:?}", short(all), short(durable))
-        })?;
+        let more = all
+            .len()
+            .checked_sub(durable.len())
+            .ok_or_else(|| format!("acknowledged and lost: {:?} of {:?}", short(all), short(durable)))?;
         if all[..durable.len()] != durable[..] {
             return Err(format!("acknowledged and changed: {:?}, not {:?}", short(all), short(durable)));
         }
@@ -236,7 +237,7 @@ impl Machine {
         if model.stopped && !report.clean && !model.rotten {
             return wrong("a stop in order was not seen");
         }
-        if model.stopped && report.torn_bytes > 0 {
+        if model.stopped && report.torn_bytes > 0 && !model.rotten {
             return wrong("torn after a stop in order");
         }
         if report.clean && !report.created && model.moved {

@@ -12,6 +12,7 @@ mod cuts;
 mod disk;
 mod exhaustive;
 mod flips;
+mod format;
 mod inode;
 mod machine;
 mod poison;

@@ -146,8 +146,7 @@ fn a_full_disk_refuses_usage_and_seals_hours() {
 fn room_that_is_gone_after_increments_were_taken_is_final() {
     let disk = SimDisk::new(3);
     let options = agent::options(16 * 1024);
-    let mut engine =
-        Engine::open(Arc::new(disk.clone()), options.clone(), NOW, |_| Ok(Index::in_memory())).unwrap();
+    let mut engine = Engine::open(Arc::new(disk.clone()), options.clone(), NOW, |_| Ok(Index::in_memory())).unwrap();
     let tag = |i: usize| (format!("team{}", i % 5), format!("{i}-{}", "x".repeat(200)));
     // A state that is longer than several segments, so that the checkpoint alone needs more room than was made sure of.
     for i in 0..200 {
