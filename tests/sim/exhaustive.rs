@@ -39,7 +39,7 @@ fn aftermath(mut machine: Machine, counts: &mut Counts) -> Result<u64, String> {
 fn second_level(left: &Machine, ops: u64, seed: u64, counts: &mut Counts) -> Result<(), String> {
     let all: Vec<u64> = (0..=ops).collect();
     let mut rng = fastrand::Rng::with_seed(seed);
-    let chosen = if full() { all } else { rng.choose_multiple(all, 1) };
+    let chosen = if full() { all } else { rng.choose_multiple(all, 2) };
     for at in chosen {
         let faults = [("halt", Fault::Halt), ("midway", Fault::HaltMidway), ("eio", Fault::Fail(EIO))];
         let one = rng.usize(0..faults.len());
