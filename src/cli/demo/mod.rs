@@ -88,7 +88,7 @@ fn introduce(screen: &Screen, times: Times) {
     screen.paragraph(&format!(
         "{hours} hours of an instance's life in {} seconds. Applications report usage to the real agent, which rolls it \
          into one record per hour and dimension and sends those to AWS. It will be killed with -9 twice, at moments that \
-         it does not choose, and AWS will be out for an hour. In the end every unit that was answered with ok must be \
+         it does not choose, AWS will be out for an hour, and two applications lose answers and send again. In the end every unit that was answered with ok must be \
          billed, exactly once. AWS is a simulation on this machine: nothing leaves it.",
         hours * 3600 / speed
     ));
@@ -137,17 +137,13 @@ fn conclude(screen: &Screen, place: &Place, outcome: &Outcome) -> u8 {
 fn facts(outcome: &Outcome) -> Vec<String> {
     let number = |n: u64, what: &str| format!("{} {what}{}", grouped(&n.to_string()), if n == 1 { "" } else { "s" });
     let (increments, duplicates, refused) = outcome.counts;
-    let again = match duplicates {
-        0 => "no increment was taken without its answer arriving: no retry was a duplicate".to_owned(),
-        n => format!(
-            "{} taken just before a kill and sent again: answered as known, counted once",
-            number(n, "increment")
-        ),
-    };
     let away = outcome.longest_away.as_millis();
     let mut facts = vec![
         format!("{} acknowledged, each of them on disk before its ok", number(increments, "increment")),
-        again,
+        format!(
+            "{} sent again after a lost answer: known by their keys, counted once",
+            number(duplicates, "increment")
+        ),
         format!("{} by kill -9, the agent away for {away} ms at most", number(outcome.kills, "restart")),
         format!("{} reached AWS, {} billed", number(outcome.calls, "call"), number(outcome.records, "record")),
     ];

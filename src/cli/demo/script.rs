@@ -39,15 +39,15 @@ const BILLED: [(Reports, Amount); 3] = [
 ];
 
 const APPLICATIONS: [Application; 5] = [
-    app("api", Reports::Requests, 1, 2),
-    app("batch", Reports::Requests, 150, 50),
-    app("upload", Reports::Gigabytes, 4, 16),
-    app("download", Reports::Gigabytes, 4, 16),
-    app("users", Reports::Users, 1, 20),
+    app("api", Reports::Requests, 1, 2, 0),
+    app("batch", Reports::Requests, 150, 50, 0),
+    app("upload", Reports::Gigabytes, 4, 16, 50),
+    app("download", Reports::Gigabytes, 4, 16, 0),
+    app("users", Reports::Users, 1, 20, 20),
 ];
 
-const fn app(name: &'static str, reports: Reports, burst: usize, every_ms: u64) -> Application {
-    Application { name, reports, burst, every: Duration::from_millis(every_ms) }
+const fn app(name: &'static str, reports: Reports, burst: usize, every_ms: u64, breaks_off: u32) -> Application {
+    Application { name, reports, burst, every: Duration::from_millis(every_ms), breaks_off }
 }
 
 /// How long between two looks at everything.
@@ -109,7 +109,7 @@ fn events(times: Times) -> Vec<(Duration, Event)> {
     let mut between = |from: u32, to: u32| all / 100 * random.u32(from..=to) + MINUTE * random.u32(0..=10);
     let middle = MINUTE * 60 * (times.hours / 2);
     let mut events = vec![
-        (between(8, 38), Event::Kill),
+        (between(8, 30), Event::Kill),
         (middle - MINUTE * 20, Event::OutageBegins),
         (middle + MINUTE * 40, Event::OutageEnds),
         (between(50, 90), Event::Kill),
