@@ -84,6 +84,8 @@ struct Client {
     /// `None` until the first byte tells which protocol it speaks.
     lines: Option<Connection>,
     wants_write: bool,
+    /// It writes no more. The kernel tells that once, perhaps together with its last bytes.
+    half_closed: bool,
     ended: bool,
 }
 
@@ -156,7 +158,14 @@ impl<D: Disk> Core<D> {
                     LISTENER => self.accept(),
                     WAKER => {}
                     SIGNALS => self.begin_to_stop(),
-                    token => self.queue(token),
+                    token => {
+                        if event.is_read_closed()
+                            && let Some(client) = self.clients.get_mut(&token)
+                        {
+                            client.half_closed = true;
+                        }
+                        self.queue(token);
+                    }
                 }
             }
             let turn = self
@@ -295,6 +304,7 @@ impl<D: Disk> Core<D> {
                 peer,
                 lines: None,
                 wants_write: false,
+                half_closed: false,
                 ended: false,
                 stream: {
                     if self.poll.registry().register(&mut stream, token, Interest::READABLE).is_err() {
@@ -334,6 +344,8 @@ impl<D: Disk> Core<D> {
             let Some(client) = self.clients.get_mut(&token) else { continue };
             let Some(lines) = &mut client.lines else { continue };
             match lines.turn(&mut client.stream, &mut self.chunk, &mut self.engine, now) {
+                // Behind the last bytes stands the end, for which no further event comes.
+                Turn::Drained if client.half_closed => self.queue(token),
                 Turn::Drained | Turn::Full => {}
                 Turn::More => self.queue(token),
                 Turn::Ended => client.ended = true,
