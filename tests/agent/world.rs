@@ -270,8 +270,9 @@ impl Agent<'_> {
     }
 
     /// `kill -9`.
-    pub fn kill(self) {
-        drop(self);
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 }
 
