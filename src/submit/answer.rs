@@ -58,7 +58,7 @@ pub fn judge(reply: &Reply, request: &Request, window: Duration) -> Verdict {
     };
     match code {
         "Throttling"
-        | "ThrottledException"
+        | "Throttled"
         | "TooManyRequests"
         | "RequestLimitExceeded"
         | "ServiceUnavailable"
@@ -93,6 +93,12 @@ pub fn judge(reply: &Reply, request: &Request, window: Duration) -> Verdict {
             Verdict::Ambiguous
         }
     }
+}
+
+/// Whether AWS answered something that the table does not know. It may have been taken, and a person should know.
+pub fn is_unknown(reply: &Reply, verdict: &Verdict) -> bool {
+    let Outcome::Error { code, status } = &reply.outcome else { return false };
+    *verdict == Verdict::Ambiguous && *status < 500 && *status != 408 && code != "InternalServiceError"
 }
 
 /// Whether the answer shows that AWS is there and answers for itself, whatever it says.

@@ -256,16 +256,28 @@ fn a_clock_that_aws_does_not_share_is_a_clock_to_be_mended() {
 }
 
 #[test]
-fn an_answer_that_nobody_understands_is_retried_with_an_alarm() {
+fn an_answer_that_nobody_understands_is_retried_with_an_alarm_at_once() {
     let (world, aws) = scene(&["requests"]);
     aws.fault(&json!({ "kind": "error", "code": "BrandNewException", "status": 418 }));
     let agent = world.start();
     use_each(&agent, &["requests"]);
-    wait_until("an alarm", || !codes(&agent.status()).is_empty());
-    let (code, _) = attention(&world);
-    assert_eq!(code, 1);
-    let status = agent.status();
-    assert!(status["attention"].to_string().contains("BrandNewException"), "{status}");
+    wait_until("an alarm", || codes(&agent.status()) == ["aws_unknown_answer"]);
+    let status = world.run(&["status"]);
+    assert_eq!(status.code, 1);
+    assert!(status.stdout.contains("BrandNewException"), "{status:?}");
+    aws.mend();
+    wait_for_state(&world, "requests", "accepted");
+    assert_eq!(attention(&world), (0, vec![]));
+}
+
+#[test]
+fn an_aws_that_only_answers_dry_runs_is_as_good_as_unreachable() {
+    let (world, aws) = scene(&["requests"]);
+    aws.fault(&json!({ "kind": "internal_error", "dry_run": false }));
+    let agent = world.start();
+    use_each(&agent, &["requests"]);
+    wait_until("an alarm", || codes(&agent.status()).contains(&"aws_unreachable".to_owned()));
+    assert_eq!(attention(&world).0, 1);
     aws.mend();
     wait_for_state(&world, "requests", "accepted");
     assert_eq!(attention(&world), (0, vec![]));
