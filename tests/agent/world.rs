@@ -252,6 +252,12 @@ impl Agent<'_> {
         books(&self.status(), dimension)
     }
 
+    /// How many segments the log has had.
+    pub fn segments(&self) -> usize {
+        let names = fs::read_dir(self.world.state().join("wal")).unwrap();
+        names.filter(|entry| !entry.as_ref().unwrap().file_name().to_string_lossy().contains("spare")).count()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
