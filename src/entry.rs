@@ -308,6 +308,32 @@ pub struct Closed {
     pub ending: Ending,
 }
 
+/// What a person decided about a record that waits for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Decision {
+    /// AWS has it: seen in AWS's own records.
+    Accepted,
+    /// AWS does not have it: its units go into the next record to be sealed.
+    Carry,
+    /// Nobody is billed for it.
+    WriteOff,
+    /// What was refused has been mended: send the same request again.
+    Retry,
+}
+
+/// A person has decided about a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Which record.
+    pub key: RecordKey,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub by: Peer,
+    /// What.
+    pub decision: Decision,
+}
+
 /// Every entry but the checkpoint, which carries the state itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
@@ -323,6 +349,8 @@ pub enum Entry {
     Answered(Answered),
     /// A record past its window.
     Closed(Closed),
+    /// A person's decision.
+    Settled(Settled),
 }
 
 /// Kinds of entries, as they stand in a frame.
@@ -341,6 +369,8 @@ pub mod kind {
     pub const CLOSED: u8 = 6;
     /// [`crate::rollup::State`]
     pub const CHECKPOINT: u8 = 7;
+    /// [`super::Settled`]
+    pub const SETTLED: u8 = 8;
 }
 
 /// Most bytes an entry may decode to: far above the largest seal, far below what would hurt.
@@ -381,6 +411,7 @@ impl Entry {
             Entry::Attempt(_) => kind::ATTEMPT,
             Entry::Answered(_) => kind::ANSWERED,
             Entry::Closed(_) => kind::CLOSED,
+            Entry::Settled(_) => kind::SETTLED,
         }
     }
 
@@ -393,6 +424,7 @@ impl Entry {
             Entry::Attempt(e) => encode(e),
             Entry::Answered(e) => encode(e),
             Entry::Closed(e) => encode(e),
+            Entry::Settled(e) => encode(e),
         }
     }
 
@@ -405,6 +437,7 @@ impl Entry {
             kind::ATTEMPT => Entry::Attempt(decode(payload)?),
             kind::ANSWERED => Entry::Answered(decode(payload)?),
             kind::CLOSED => Entry::Closed(decode(payload)?),
+            kind::SETTLED => Entry::Settled(decode(payload)?),
             other => return Err(CodecError::Kind(other)),
         })
     }

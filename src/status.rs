@@ -15,8 +15,8 @@ use crate::rollup::state::{Phase, RecordState};
 
 /// How long calls to AWS may fail before a person should know.
 const AWS_FAILING_WARN: Duration = Duration::from_secs(30 * 60);
-/// A record this old that is still pending wants attention.
-const PENDING_WARN: Duration = Duration::from_secs(2 * 3600);
+/// A record that is still pending so long after its hour wants attention.
+const PENDING_WARN: Duration = Duration::from_secs(3600);
 /// Clocks further apart than this are worth a look.
 const SKEW_WARN_MS: i64 = 60_000;
 /// A sync slower than this is worth a look.
@@ -130,9 +130,8 @@ pub struct Attention {
     pub since: Option<String>,
 }
 
-/// Looks at an engine that was started at `started`. `own_clock`: the agent runs on a clock of its own, against which
-/// AWS's is not judged.
-pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp, own_clock: bool) -> Status {
+/// Looks at an engine that was started at `started`.
+pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -> Status {
     let state = engine.state();
     let log = engine.log();
     let hour = state.current_hour(now);
@@ -167,19 +166,18 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp, o
             clock_skew_ms: aws.clock_skew_ms,
         },
         gate: "open",
-        attention: attention(engine, &books, now, own_clock),
+        attention: attention(engine, &books, now),
         books,
     }
 }
 
 fn counts(state: &State) -> BTreeMap<&'static str, u64> {
-    let all =
-        [Phase::Pending, Phase::Accepted, Phase::Held, Phase::Conflict, Phase::InDoubt, Phase::Carried, Phase::Expired];
-    let mut counts: BTreeMap<&'static str, u64> = all.iter().map(|phase| (phase.name(), 0)).collect();
+    let mut counts: BTreeMap<&'static str, u64> = Phase::ALL.iter().map(|phase| (phase.name(), 0)).collect();
     let mut add = |phase: Phase, n: u64| *counts.entry(phase.name()).or_default() += n;
     add(Phase::Accepted, state.ended.accepted);
     add(Phase::Carried, state.ended.carried);
     add(Phase::Expired, state.ended.expired);
+    add(Phase::Discarded, state.ended.discarded);
     state.records.values().for_each(|r| add(r.phase, 1));
     counts
 }
@@ -196,7 +194,7 @@ fn oldest_pending(state: &State, now: Timestamp) -> Option<OldestPending> {
     })
 }
 
-fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp, own_clock: bool) -> Vec<Attention> {
+fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Vec<Attention> {
     let state = engine.state();
     let mut list = Vec::new();
     let mut add = |code, message: String, remedy: &str, since: Option<Timestamp>| {
@@ -222,11 +220,26 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp, own_c
         let message = "the instance's id is not known yet: usage is taken, nothing is sealed".into();
         add("instance_unknown", message, "check that instance metadata can be reached, or set instance.id", None);
     }
-    aws_attention(engine, now, own_clock, &mut add);
+    aws_attention(engine, now, &mut add);
     let with_person = [
-        (Phase::Conflict, "conflict", "AWS holds another quantity for an hour", "compare with AWS's records"),
-        (Phase::InDoubt, "in_doubt", "AWS may hold a record that it never acknowledged", "compare with AWS's records"),
-        (Phase::Held, "held", "AWS refuses a record as it is", "see `meterd records --state held` for AWS's words"),
+        (
+            Phase::Conflict,
+            "conflict",
+            "AWS holds another quantity for an hour",
+            "compare with AWS's records (CloudTrail), then `meterd settle HOUR DIMENSION accepted|carry|write-off`",
+        ),
+        (
+            Phase::InDoubt,
+            "in_doubt",
+            "AWS may hold a record that it never acknowledged",
+            "look it up in AWS's records (CloudTrail), then `meterd settle HOUR DIMENSION accepted|carry|write-off`",
+        ),
+        (
+            Phase::Held,
+            "held",
+            "AWS refuses a record as it is",
+            "see `meterd records --state held` for AWS's words; mend it, then `meterd settle HOUR DIMENSION retry`",
+        ),
     ];
     for (phase, code, what, remedy) in with_person {
         let mut found = state.records.values().filter(|r| r.phase == phase).peekable();
@@ -246,7 +259,6 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp, own_c
 fn aws_attention<D: Disk>(
     engine: &Engine<D>,
     now: Timestamp,
-    own_clock: bool,
     add: &mut impl FnMut(&'static str, String, &str, Option<Timestamp>),
 ) {
     let (state, aws) = (engine.state(), engine.aws());
@@ -262,8 +274,12 @@ fn aws_attention<D: Disk>(
             add("aws_unreachable", error.clone(), remedy, aws.failing_since);
         }
     }
-    if aws.clock_refused || (!own_clock && aws.clock_skew_ms.is_some_and(|ms| ms.abs() > SKEW_WARN_MS)) {
-        let message = format!("AWS's clock and this machine's differ by {} ms", aws.clock_skew_ms.unwrap_or(0));
+    if aws.clock_refused
+        || (engine.options().judge_clock && aws.clock_skew_ms.is_some_and(|ms| ms.abs() > SKEW_WARN_MS))
+    {
+        let waits = if engine.doubts_clock() { "; records wait until they agree" } else { "" };
+        let apart = aws.clock_skew_ms.unwrap_or(0);
+        let message = format!("AWS's clock and this machine's differ by {apart} ms{waits}");
         add("clock_skew", message, "set this machine's clock (chrony or systemd-timesyncd)", None);
     }
     let mut waiting: Vec<&RecordState> = state.records.values().filter(|r| r.phase == Phase::Pending).collect();

@@ -6,8 +6,9 @@ use std::sync::mpsc::Sender;
 use mio::Waker;
 use tokio::sync::oneshot;
 
-use crate::engine::{Refusal, Sending, Taken};
-use crate::entry::{Peer, RecordKey};
+use crate::engine::{NotSettled, Refusal, Sending, Taken};
+use crate::entry::{Decision, Peer, RecordKey};
+use crate::hour::Hour;
 use crate::index::History;
 use crate::rollup::state::RecordState;
 use crate::status::Status;
@@ -37,6 +38,19 @@ pub enum Command {
     Status(oneshot::Sender<Box<Status>>),
     /// Every record: those that something can still happen to, and the history.
     Records(oneshot::Sender<(Vec<RecordState>, History)>),
+    /// A person has decided about a record that waits for one.
+    Settle {
+        /// The dimension's name.
+        dimension: String,
+        /// The record's hour.
+        hour: Hour,
+        /// What was decided.
+        decision: Decision,
+        /// Who decided.
+        by: Peer,
+        /// Whether it was taken.
+        reply: oneshot::Sender<Result<(), NotSettled>>,
+    },
     /// The submitter has finished its last call.
     SubmitterDone,
 }

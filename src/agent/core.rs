@@ -3,70 +3,53 @@
 //! A turn reads every connection that is ready, takes its lines into the log's batch, syncs once, and answers
 //! everybody. No hand-over between threads stands between a writer and its `ok`, and many small clients share a sync.
 
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use mio::net::{UnixListener, UnixStream};
+use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use tokio::sync::{Notify, mpsc::UnboundedSender, oneshot, watch};
 
+use super::clients::{Clients, HttpClient, LISTENER};
 use super::commands::Command;
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::engine::{Code, Engine, Refusal, Taken};
-use crate::entry::Peer;
+use crate::engine::{Code, Engine, NotSettled, Refusal, Taken};
 use crate::hour::Timestamp;
-use crate::ingest::connection::{Connection, READ_BYTES_PER_TURN, Turn};
-use crate::ingest::listener::peer;
 use crate::ingest::protocol::{self, Line};
 use crate::status;
 use crate::wal::LogError;
 
-/// Most connections at once.
-pub const CONNECTIONS_MAX: usize = 1024;
 /// After this long without an append the log gets a mark that proves its last batch durable.
 const IDLE_MARK_AFTER: Duration = Duration::from_secs(1);
 /// How long to wait before trying again what found the disk full.
 const ROOM_RETRY: Duration = Duration::from_secs(1);
+/// How long to wait before trying again to accept what could not be accepted: no event comes for it.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Commands taken in one turn, so that they cannot starve the socket.
 const COMMANDS_PER_TURN: usize = 256;
 
-const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
 const SIGNALS: Token = Token(2);
-const FIRST_CLIENT: usize = 3;
-
-/// A connection that speaks HTTP, on its way to the HTTP server.
-pub struct HttpClient {
-    /// The connection.
-    pub socket: OwnedFd,
-    /// Who is on the other end.
-    pub peer: Peer,
-    /// What was read of it already.
-    pub read: Vec<u8>,
-}
 
 /// How the core is wired to the rest.
 pub struct Wiring {
     /// What the time is.
     pub clock: Arc<dyn Clock>,
-    /// Whether that clock is one of its own.
-    pub own_clock: bool,
     /// Where other threads ask.
     pub commands: Receiver<Command>,
-    /// Where HTTP connections go.
-    pub http: UnboundedSender<HttpClient>,
     /// Rung when records were sealed.
     pub sealed: Arc<Notify>,
     /// Set when the agent is to stop.
     pub stop: watch::Sender<bool>,
     /// Readable when a signal came that asks to stop.
     pub signals: std::os::unix::net::UnixStream,
+    /// Set when a signal came that asks for the configuration to be read again.
+    pub hangup: Arc<AtomicBool>,
 }
 
 /// Why the loop ended.
@@ -78,17 +61,6 @@ pub enum Ended {
     DiskFailed(String),
 }
 
-struct Client {
-    stream: UnixStream,
-    peer: Peer,
-    /// `None` until the first byte tells which protocol it speaks.
-    lines: Option<Connection>,
-    wants_write: bool,
-    /// It writes no more. The kernel tells that once, perhaps together with its last bytes.
-    half_closed: bool,
-    ended: bool,
-}
-
 type Staged = (oneshot::Sender<(bool, Result<Taken, Refusal>)>, bool, Result<Taken, Refusal>);
 
 /// The loop's state.
@@ -96,15 +68,8 @@ pub struct Core<D: Disk> {
     engine: Engine<D>,
     wiring: Wiring,
     poll: Poll,
-    listener: Option<UnixListener>,
+    clients: Clients,
     signals: UnixStream,
-    clients: HashMap<Token, Client>,
-    next_token: usize,
-    /// Connections that may have something to read.
-    ready: VecDeque<Token>,
-    /// The same, to keep them apart.
-    queued: HashSet<Token>,
-    chunk: Vec<u8>,
     staged: Vec<Staged>,
     started: Timestamp,
     /// When the last batch was written, until its mark has been.
@@ -120,10 +85,16 @@ pub fn poll() -> io::Result<(Poll, Arc<Waker>)> {
 }
 
 impl<D: Disk> Core<D> {
-    /// Puts the loop together around a recovered engine.
-    pub fn new(engine: Engine<D>, listener: StdListener, poll: Poll, wiring: Wiring) -> io::Result<Self> {
-        let mut listener = UnixListener::from_std(listener);
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    /// Puts the loop together around a recovered engine, for so many connections at once.
+    pub fn new(
+        engine: Engine<D>,
+        listener: StdListener,
+        connections: usize,
+        http: UnboundedSender<HttpClient>,
+        poll: Poll,
+        wiring: Wiring,
+    ) -> io::Result<Self> {
+        let clients = Clients::new(poll.registry().try_clone()?, listener, connections, http)?;
         wiring.signals.set_nonblocking(true)?;
         let mut signals = UnixStream::from_std(wiring.signals.try_clone()?);
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
@@ -132,13 +103,8 @@ impl<D: Disk> Core<D> {
             engine,
             wiring,
             poll,
-            listener: Some(listener),
+            clients,
             signals,
-            clients: HashMap::new(),
-            next_token: FIRST_CLIENT,
-            ready: VecDeque::new(),
-            queued: HashSet::new(),
-            chunk: vec![0; READ_BYTES_PER_TURN],
             staged: Vec::new(),
             unmarked_since: None,
             stopping: false,
@@ -152,20 +118,19 @@ impl<D: Disk> Core<D> {
         let mut tick_at = self.wiring.clock.now();
         loop {
             self.wait(&mut events, tick_at)?;
+            if self.wiring.hangup.swap(false, Ordering::Relaxed) {
+                tracing::warn!("SIGHUP: this version reads its configuration at the start only; restart it instead");
+            }
+            if self.clients.accept_failed() {
+                self.clients.accept();
+            }
             let now = self.wiring.clock.now();
             for event in &events {
                 match event.token() {
-                    LISTENER => self.accept(),
+                    LISTENER => self.clients.accept(),
                     WAKER => {}
                     SIGNALS => self.begin_to_stop(),
-                    token => {
-                        if event.is_read_closed()
-                            && let Some(client) = self.clients.get_mut(&token)
-                        {
-                            client.half_closed = true;
-                        }
-                        self.queue(token);
-                    }
+                    _ => self.clients.hear(event),
                 }
             }
             let turn = self
@@ -190,7 +155,10 @@ impl<D: Disk> Core<D> {
         if let Some(since) = self.unmarked_since {
             timeout = timeout.min(IDLE_MARK_AFTER.saturating_sub(since.elapsed()));
         }
-        if !self.ready.is_empty() {
+        if self.clients.accept_failed() {
+            timeout = timeout.min(ACCEPT_RETRY);
+        }
+        if self.clients.any_ready() {
             timeout = Duration::ZERO;
         }
         match self.poll.poll(events, Some(timeout)) {
@@ -209,7 +177,7 @@ impl<D: Disk> Core<D> {
             }
         }
         let before = self.engine.log().next_seq();
-        let touched = self.read_ready(now);
+        let touched = self.clients.read_ready(&mut self.engine, now);
         self.engine.commit(now)?;
         if self.engine.log().next_seq() != before {
             self.unmarked_since = Some(Instant::now());
@@ -219,7 +187,7 @@ impl<D: Disk> Core<D> {
             let _ = reply.send((array, answer));
         }
         for token in touched {
-            self.answer(token);
+            self.clients.answer(token);
         }
         if self.unmarked_since.is_some_and(|since| since.elapsed() >= IDLE_MARK_AFTER) {
             self.engine.idle(now)?;
@@ -275,163 +243,26 @@ impl<D: Disk> Core<D> {
                 }
             }
             Command::Status(reply) => {
-                let view = status::status(&self.engine, self.started, now, self.wiring.own_clock);
+                let view = status::status(&self.engine, self.started, now);
                 let _ = reply.send(Box::new(view));
             }
             Command::Records(reply) => {
                 let current = self.engine.state().records.values().cloned().collect();
                 let _ = reply.send((current, self.engine.index().history()));
             }
+            Command::Settle { dimension, hour, decision, by, reply } => {
+                let settled = self.engine.settle(&dimension, hour, decision, by, now);
+                let poisoned = match &settled {
+                    Err(NotSettled::Log(error)) => poison(&Err::<(), _>(error.clone())),
+                    _ => Ok(()),
+                };
+                let _ = reply.send(settled);
+                poisoned?;
+                self.wiring.sealed.notify_one();
+            }
             Command::SubmitterDone => {}
         }
         Ok(())
-    }
-
-    fn accept(&mut self) {
-        while let Some(listener) = &self.listener {
-            let (mut stream, _) = match listener.accept() {
-                Ok(accepted) => accepted,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    return;
-                }
-            };
-            let Ok(peer) = peer(&stream) else { continue };
-            let token = Token(self.next_token);
-            self.next_token += 1;
-            let mut client = Client {
-                peer,
-                lines: None,
-                wants_write: false,
-                half_closed: false,
-                ended: false,
-                stream: {
-                    if self.poll.registry().register(&mut stream, token, Interest::READABLE).is_err() {
-                        continue;
-                    }
-                    stream
-                },
-            };
-            if self.clients.len() >= CONNECTIONS_MAX {
-                let mut lines = Connection::new(peer, Vec::new());
-                lines.refuse(Code::Overloaded, format!("{CONNECTIONS_MAX} connections are open; close some"));
-                lines.committed();
-                // It is closed either way.
-                let _ = lines.flush(&mut client.stream);
-                continue;
-            }
-            self.clients.insert(token, client);
-            self.queue(token);
-        }
-    }
-
-    fn queue(&mut self, token: Token) {
-        if self.clients.contains_key(&token) && self.queued.insert(token) {
-            self.ready.push_back(token);
-        }
-    }
-
-    /// A turn with every connection that is ready; those that may have answers waiting.
-    fn read_ready(&mut self, now: Timestamp) -> Vec<Token> {
-        let mut touched = Vec::with_capacity(self.ready.len());
-        for _ in 0..self.ready.len() {
-            let Some(token) = self.ready.pop_front() else { break };
-            self.queued.remove(&token);
-            if !self.choose_protocol(token) {
-                continue;
-            }
-            let Some(client) = self.clients.get_mut(&token) else { continue };
-            let Some(lines) = &mut client.lines else { continue };
-            match lines.turn(&mut client.stream, &mut self.chunk, &mut self.engine, now) {
-                // Behind the last bytes stands the end, for which no further event comes.
-                Turn::Drained if client.half_closed => self.queue(token),
-                Turn::Drained | Turn::Full => {}
-                Turn::More => self.queue(token),
-                Turn::Ended => client.ended = true,
-            }
-            touched.push(token);
-        }
-        touched
-    }
-
-    /// Reads the first bytes of a new connection, which tell its protocol; whether it is (now) one of JSON lines.
-    fn choose_protocol(&mut self, token: Token) -> bool {
-        let Some(client) = self.clients.get_mut(&token) else { return false };
-        if client.lines.is_some() {
-            return true;
-        }
-        let read = match client.stream.read(&mut self.chunk) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                return false;
-            }
-            Ok(0) | Err(_) => {
-                self.close(token);
-                return false;
-            }
-            Ok(n) => self.chunk.get(..n).unwrap_or(&[]).to_vec(),
-        };
-        match read.first() {
-            Some(b) if b.is_ascii_alphabetic() => {
-                self.hand_over(token, read);
-                false
-            }
-            Some(b'{' | b'[' | b' ' | b'\t' | b'\r' | b'\n') => {
-                client.lines = Some(Connection::new(client.peer, read));
-                true
-            }
-            _ => {
-                let mut lines = Connection::new(client.peer, Vec::new());
-                lines.refuse(Code::BadRequest, "begin with a JSON object or array, or with an HTTP request".into());
-                client.lines = Some(lines);
-                client.ended = true;
-                self.answer(token);
-                false
-            }
-        }
-    }
-
-    fn hand_over(&mut self, token: Token, read: Vec<u8>) {
-        let Some(mut client) = self.clients.remove(&token) else { return };
-        if self.poll.registry().deregister(&mut client.stream).is_ok() {
-            let gone = HttpClient { socket: OwnedFd::from(client.stream), peer: client.peer, read };
-            // A server that is gone closes it.
-            let _ = self.wiring.http.send(gone);
-        }
-    }
-
-    /// Sends a connection's answers, whose commit has succeeded.
-    fn answer(&mut self, token: Token) {
-        let Some(client) = self.clients.get_mut(&token) else { return };
-        let Some(lines) = &mut client.lines else { return };
-        lines.committed();
-        match lines.flush(&mut client.stream) {
-            Err(_) => self.close(token),
-            Ok(true) if client.ended => self.close(token),
-            Ok(all) => {
-                // Interest in writing only while it is needed: each answer that is read would wake the loop otherwise.
-                if all == client.wants_write {
-                    let interest = if all { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
-                    client.wants_write = !all;
-                    if self.poll.registry().reregister(&mut client.stream, token, interest).is_err() {
-                        self.close(token);
-                        return;
-                    }
-                    if all {
-                        // Reading may have paused for this client while it did not read.
-                        self.queue(token);
-                    }
-                }
-            }
-        }
-    }
-
-    fn close(&mut self, token: Token) {
-        if let Some(mut client) = self.clients.remove(&token) {
-            // Dropping it closes it, registered or not.
-            let _ = self.poll.registry().deregister(&mut client.stream);
-        }
-        self.queued.remove(&token);
     }
 
     fn begin_to_stop(&mut self) {
@@ -440,9 +271,7 @@ impl<D: Disk> Core<D> {
         if !self.stopping {
             tracing::info!("stopping: no new connections, finishing what is under way");
             self.stopping = true;
-            if let Some(mut listener) = self.listener.take() {
-                let _ = self.poll.registry().deregister(&mut listener);
-            }
+            self.clients.stop_listening();
             // A submitter that has gone already needs no telling.
             let _ = self.wiring.stop.send(true);
         }
@@ -451,9 +280,8 @@ impl<D: Disk> Core<D> {
     /// Takes what the writers have sent so far, answers it, and closes the log in order.
     fn stop(mut self) -> Result<(), LogError> {
         let now = self.wiring.clock.now();
-        let tokens: Vec<Token> = self.clients.keys().copied().collect();
-        tokens.into_iter().for_each(|token| self.queue(token));
-        while !self.ready.is_empty() {
+        self.clients.queue_all();
+        while self.clients.any_ready() {
             self.turn(now, &mut true)?;
         }
         self.engine.stop(now)
@@ -461,13 +289,7 @@ impl<D: Disk> Core<D> {
 
     /// The disk failed: nobody is left waiting.
     fn fail_everybody(&mut self, why: &str) {
-        for client in self.clients.values_mut() {
-            if let Some(lines) = &mut client.lines {
-                lines.failed(why);
-                // A client that has gone does not hear it.
-                let _ = lines.flush(&mut client.stream);
-            }
-        }
+        self.clients.fail_all(why);
         for (reply, array, _) in self.staged.drain(..) {
             let refusal = Refusal { code: Code::NotDurable, message: why.to_owned(), index: None };
             let _ = reply.send((array, Err(refusal)));

@@ -20,17 +20,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::clients::HttpClient;
 use super::commands::{Command, Gone, Handle};
-use super::core::HttpClient;
 use crate::engine::{Code, Refusal};
 use crate::entry::Peer;
 use crate::ingest::protocol::{self, LINE_BYTES_MAX};
 use crate::view;
 
 /// How long a request's head may take to arrive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 /// Serves the connections that the core hands over, until it is gone.
 pub async fn serve(mut clients: UnboundedReceiver<HttpClient>, core: Handle) {
@@ -45,12 +45,13 @@ pub async fn serve(mut clients: UnboundedReceiver<HttpClient>, core: Handle) {
 }
 
 async fn connection(client: HttpClient, core: Handle) -> io::Result<()> {
-    let stream = UnixStream::from_std(StdStream::from(client.socket))?;
-    let stream = Replayed { read: client.read, at: 0, stream };
-    let peer = client.peer;
+    let HttpClient { socket, peer, read, ticket } = client;
+    let stream = Replayed { read, at: 0, stream: UnixStream::from_std(StdStream::from(socket))? };
     let service = service_fn(|request| answer(request, peer, &core));
     let server = http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).to_owned();
-    server.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
+    let served = server.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other);
+    drop(ticket);
+    served
 }
 
 async fn answer(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<Answer, Infallible> {
@@ -108,7 +109,7 @@ async fn records(core: &Handle) -> Result<Answer, Gone> {
     })
 }
 
-fn problem(error: &str, message: &str) -> serde_json::Value {
+pub(super) fn problem(error: &str, message: &str) -> serde_json::Value {
     serde_json::json!({ "ok": false, "error": error, "message": message, "retryable": false })
 }
 
@@ -127,7 +128,7 @@ fn refusal_answer(refusal: &Refusal) -> Answer {
     answer
 }
 
-fn json<T: Serialize>(status: StatusCode, body: &T) -> Answer {
+pub(super) fn json<T: Serialize>(status: StatusCode, body: &T) -> Answer {
     // What is shown here is made of strings and numbers, which always have a JSON form.
     let mut bytes = serde_json::to_vec(body).unwrap_or_default();
     bytes.push(b'\n');

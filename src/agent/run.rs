@@ -4,15 +4,19 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::statfs;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::admin;
 use super::commands::Handle;
+use super::clients::CONNECTIONS_MAX;
 use super::core::{self, Core, Ended, Wiring};
 use super::http;
 use super::identity::{self, Identity};
@@ -24,12 +28,15 @@ use crate::disk::RealDisk;
 use crate::engine::{Engine, EngineError, Options};
 use crate::entry::Rules;
 use crate::index::Index;
-use crate::ingest::listener::listen;
+use crate::ingest::listener::sockets;
 use crate::submit::aws::Aws;
 use crate::wal::Purpose;
 
 /// Where the index lies, below the state directory.
 const INDEX_DIR: &str = "index";
+
+/// Files that connections leave to the rest: segments and spares, the index, calls to AWS, the loops.
+const FILES_RESERVED: usize = 64;
 
 /// File systems that forget everything at a reboot, by the number that statfs tells.
 const VOLATILE: [(i64, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlay")];
@@ -97,18 +104,20 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
     let _lock = Lock::take(&dir)?;
     let identity = identity::identity(config.instance.id.as_deref());
     let purpose = if own_clock || config.submit.is_loopback() { Purpose::Test } else { Purpose::Real };
-    let options = options(config, &identity, purpose);
+    let options = options(config, &identity, purpose, own_clock);
     let index_dir = dir.join(INDEX_DIR);
     let engine = Engine::open(Arc::new(RealDisk::new(&dir)), options, clock.now(), |log| Index::open(&index_dir, log))?;
     report(&engine);
 
     let socket = &config.socket;
-    let listener = listen(&socket.path, socket.mode)
+    let sockets = sockets(&socket.path, socket.mode)
         .map_err(|source| RunError::Socket { path: socket.path.display().to_string(), source })?;
     let (signals, signalled) = UnixStream::pair()?;
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, signals.try_clone()?)?;
     }
+    let hangup = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGHUP, Arc::clone(&hangup))?;
     let (poll, waker) = core::poll()?;
     let (commands_in, commands) = channel();
     let (http, clients) = mpsc::unbounded_channel();
@@ -122,8 +131,8 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
         sealed: Arc::clone(&sealed),
         stop: stopping,
     };
-    let wiring = Wiring { clock, own_clock, commands, http, sealed, stop, signals: signalled };
-    let core = Core::new(engine, listener, poll, wiring)?;
+    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup };
+    let core = Core::new(engine, sockets.writers, connections(), http, poll, wiring)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ask = identity == Identity::AskMetadata;
@@ -134,6 +143,7 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
             if ask {
                 tokio::task::spawn_local(identity::ask_metadata(handle.clone()));
             }
+            tokio::task::spawn_local(admin::serve(sockets.admin, handle.clone()));
             http::serve(clients, handle).await;
         });
         // Whatever still waits for AWS or a client has been told already.
@@ -141,9 +151,31 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
     })?;
     ready();
     match core.run()? {
-        Ended::Stopped => Ok(()),
+        Ended::Stopped => {
+            tracing::info!("stopped; the log is closed in order");
+            Ok(())
+        }
         Ended::DiskFailed(why) => Err(RunError::DiskFailed(why)),
     }
+}
+
+/// How many connections may be open at once: as many as are documented, or as many as the system grants files for, less
+/// those that the log, the index and AWS need. Without that reserve a crowd of clients could keep the log from growing.
+fn connections() -> usize {
+    let wanted = (CONNECTIONS_MAX + FILES_RESERVED) as u64;
+    let granted = getrlimit(Resource::Nofile);
+    // No limit reads as none.
+    let most = |limit: Option<u64>| limit.unwrap_or(wanted).min(wanted);
+    let mut files = most(granted.current);
+    let raised = Rlimit { current: Some(most(granted.maximum)), maximum: granted.maximum };
+    if raised.current > granted.current && granted.current.is_some() && setrlimit(Resource::Nofile, raised).is_ok() {
+        files = most(granted.maximum);
+    }
+    let connections = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(FILES_RESERVED).max(1);
+    if connections < CONNECTIONS_MAX {
+        tracing::warn!(connections, files, "the limit on open files allows fewer connections than usual (LimitNOFILE)");
+    }
+    connections
 }
 
 /// Makes the state directory if it is missing and refuses one that forgets.
@@ -167,7 +199,7 @@ fn make_private(dir: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-fn options(config: &Config, identity: &Identity, purpose: Purpose) -> Options {
+fn options(config: &Config, identity: &Identity, purpose: Purpose, own_clock: bool) -> Options {
     let instance = match identity {
         Identity::Known(name) => Some(name.clone()),
         Identity::AskMetadata | Identity::Unknown => None,
@@ -188,6 +220,7 @@ fn options(config: &Config, identity: &Identity, purpose: Purpose) -> Options {
         instance,
         segment_bytes: u64::from(config.state.segment_bytes),
         purpose,
+        judge_clock: !own_clock,
         threads: true,
     }
 }

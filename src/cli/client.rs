@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::Request;
+use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use tokio::net::UnixStream;
 
 use crate::config::{Config, Overrides, limits::defaults};
@@ -62,7 +63,9 @@ pub fn connect(socket: &Path) -> Result<StdStream, String> {
 
 fn unreachable_message(socket: &Path, error: &std::io::Error) -> String {
     let remedy = match error.kind() {
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => "is meterd running? (systemctl status meterd)",
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+            "is meterd running? (systemctl status meterd)"
+        }
         std::io::ErrorKind::PermissionDenied => "this user may not write to the socket: join its group",
         _ => "see the agent's journal",
     };
@@ -71,22 +74,43 @@ fn unreachable_message(socket: &Path, error: &std::io::Error) -> String {
 
 /// `GET path` on the agent's socket: the body of a 200.
 pub fn get(socket: &Path, path: &str) -> Result<Bytes, String> {
+    let request = Request::get(path).header("host", "meterd").body(Full::default());
+    let (status, body) = ask(socket, request.map_err(|e| e.to_string())?)?;
+    if status.is_success() {
+        Ok(body)
+    } else {
+        Err(format!("the agent answers {status}: {}", String::from_utf8_lossy(&body).trim()))
+    }
+}
+
+/// What an operator's request came to.
+#[derive(Debug, Deserialize)]
+pub struct Decided {
+    /// Whether it was done.
+    pub ok: bool,
+    /// If not, why.
+    #[serde(default)]
+    pub message: String,
+}
+
+/// `POST path` on the operator's socket.
+pub fn post(socket: &Path, path: &str, body: String) -> Result<Decided, String> {
+    let request = Request::post(path).header("host", "meterd").body(Full::from(body));
+    let (_, body) = ask(socket, request.map_err(|e| e.to_string())?)?;
+    serde_json::from_slice(&body).map_err(|e| format!("the agent's answer cannot be read: {e}"))
+}
+
+fn ask(socket: &Path, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let question = async {
         let stream = UnixStream::connect(socket).await.map_err(|error| unreachable_message(socket, &error))?;
         let failed = |error: hyper::Error| format!("the agent at {} broke off: {error}", socket.display());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
         tokio::spawn(connection);
-        let request = Request::get(path).header("host", "meterd").body(Empty::<Bytes>::new());
-        let answer = sender.send_request(request.map_err(|e| e.to_string())?).await.map_err(failed)?;
+        let answer = sender.send_request(request).await.map_err(failed)?;
         let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(failed)?.to_bytes();
-        if status.is_success() { Ok(body) } else { Err(format!("the agent answers {status}: {}", text(&body))) }
+        Ok((status, answer.into_body().collect().await.map_err(failed)?.to_bytes()))
     };
     let timed = runtime.block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, question).await });
     timed.unwrap_or_else(|_| Err(format!("the agent at {} does not answer", socket.display())))
-}
-
-fn text(body: &Bytes) -> String {
-    String::from_utf8_lossy(body).trim().to_owned()
 }

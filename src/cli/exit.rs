@@ -12,3 +12,5 @@ pub const UNREACHABLE: u8 = 69;
 pub const RETRY: u8 = 75;
 /// The configuration is wrong.
 pub const CONFIG: u8 = 78;
+/// Somebody pressed Ctrl-C: what a shell makes of SIGINT.
+pub const INTERRUPTED: u8 = 130;

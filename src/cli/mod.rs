@@ -4,9 +4,11 @@ pub mod add;
 pub mod check_config;
 pub mod client;
 pub mod clock_flags;
+pub mod demo;
 pub mod exit;
 pub mod records;
 pub mod run;
+pub mod settle;
 pub mod simulate_aws;
 pub mod status;
 
@@ -28,9 +30,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Run),
+    Demo(demo::Demo),
     Add(add::Add),
     Status(status::StatusArgs),
     Records(records::Records),
+    Settle(settle::Settle),
     CheckConfig(check_config::CheckConfig),
     SimulateAws(simulate_aws::SimulateAws),
 }
@@ -47,9 +51,11 @@ pub fn main() -> ExitCode {
     };
     let code = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Add(args) => add::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Records(args) => records::run(&args),
+        Command::Settle(args) => settle::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::SimulateAws(args) => return simulate_aws::run(args),
     };

@@ -39,6 +39,7 @@ enum State {
     InDoubt,
     Carried,
     Expired,
+    Discarded,
 }
 
 fn hour(text: &str) -> Result<String, String> {

@@ -95,7 +95,8 @@ fn dev(args: &Run, overrides: &Overrides) -> Result<(), Failure> {
     let dir = dir.canonicalize().map_err(failed(&format!("finding {}", dir.display())))?;
     let clock: Arc<dyn Clock> = Arc::new(FastClock::new(SystemClock::default().now(), args.speed));
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let aws = Simulation::start(nowhere, Arc::clone(&clock), Options::default()).map_err(failed("the simulated AWS"))?;
+    let aws =
+        Simulation::start(nowhere, Arc::clone(&clock), Options::default()).map_err(failed("the simulated AWS"))?;
     let config = dev_config(args.config.as_deref(), overrides, &dir, aws.addr())?;
     eprintln!("a simulated AWS at http://{}, nothing leaves this machine; {} s an hour", aws.addr(), 3600 / args.speed);
     eprintln!("try: curl --unix-socket {} http://meterd/v1/usage -d '{}'", config.socket.path.display(), TRY);
@@ -148,6 +149,8 @@ fn log_to_stderr() {
         .with_writer(std::io::stderr)
         .with_max_level(level)
         .with_target(false)
+        // A journal that is gone must not take the agent with it.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         logging.without_time().init();

@@ -12,8 +12,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::clock_flags::ClockFlags;
+use crate::config::duration::parse_span;
 use crate::simulate::script::parse_script;
-use crate::simulate::{Fault, Options, Simulation, parse_span};
+use crate::simulate::{Fault, Options, Simulation};
 
 const USAGE: u8 = 64;
 const FAILED: u8 = 1;

@@ -5,10 +5,13 @@
 //! (`ok`, a request to AWS) leaves before [`Engine::commit`] has succeeded.
 
 mod building;
+mod deadlines;
 mod sending;
+mod settle;
 mod take;
 
 pub use sending::Sending;
+pub use settle::NotSettled;
 pub use take::{Code, NewIncrement, Refusal, Taken};
 
 use std::collections::HashMap;
@@ -52,6 +55,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Whether usage is real.
     pub purpose: Purpose,
+    /// Whether our clock is held against AWS's; not where it is one of its own.
+    pub judge_clock: bool,
     /// Whether helpers run in threads of their own; off in simulations.
     pub threads: bool,
 }
@@ -100,6 +105,7 @@ pub struct Engine<D: Disk> {
     report: Report,
     full: bool,
     aws: sending::AwsSeen,
+    deadlines: deadlines::Deadlines,
 }
 
 impl<D: Disk> Engine<D> {
@@ -121,15 +127,22 @@ impl<D: Disk> Engine<D> {
             now,
         };
         let opened = wal_open::open(Arc::clone(&disk), &log_options, &mut |e: LogEntry<'_>| {
-            first_seq.get_or_insert(e.seq);
-            fold(&mut state, e, &mut |change| folded.push(change))
+            let seq = e.seq;
+            first_seq.get_or_insert(seq);
+            fold(&mut state, e, &mut |change| folded.push((seq, change)))
         })?;
         let mut index = open_index(opened.log.id())?;
+        if index.applied() >= opened.log.next_seq() {
+            tracing::warn!("the index is ahead of the log; making it anew");
+            index.clear().map_err(EngineError::Rebuild)?;
+        }
         // The index holds all up to `applied`; what was folded just now begins at `first_seq`.
-        if index.applied() + 1 < first_seq.unwrap_or(1) || index.applied() >= opened.log.next_seq() {
-            rebuild(&*disk, &mut index)?;
+        let applied = index.applied();
+        if applied + 1 < first_seq.unwrap_or(1) {
+            catch_up(&*disk, &mut index)?;
         } else {
-            folded.into_iter().for_each(|change| change.into_index(&mut index));
+            let fresh = folded.into_iter().filter(|(seq, _)| *seq > applied);
+            fresh.for_each(|(_, change)| change.into_index(&mut index));
         }
         let doubt = state.records.values().any(|r| r.phase == Phase::Pending && (r.ambiguous || r.in_flight));
         let mut engine = Engine {
@@ -137,13 +150,14 @@ impl<D: Disk> Engine<D> {
             state,
             index,
             building: Building::default(),
-            outbox: Outbox::new(doubt),
+            outbox: Outbox::new(doubt, options.judge_clock),
             names: HashMap::new(),
             listed: String::new(),
             options,
             report: opened.report,
             full: false,
             aws: sending::AwsSeen::default(),
+            deadlines: deadlines::Deadlines::default(),
         };
         engine.settle_interrupted(now)?;
         engine.configure(now)?;
@@ -276,6 +290,7 @@ impl<D: Disk> Engine<D> {
         self.flush_building(now)?;
         self.seal_due(now)?;
         self.close_late(now)?;
+        self.deadlines.say(&self.state, now);
         self.commit(now)
     }
 
@@ -284,7 +299,8 @@ impl<D: Disk> Engine<D> {
         let seal = self.state.open_from.end().plus(self.options.grace).max(now);
         let deadlines = self.state.records.values().filter(|r| r.phase == Phase::Pending && !r.in_flight);
         let deadline = deadlines.map(|r| r.deadline(self.state.window)).min();
-        deadline.map_or(seal, |d| seal.min(d))
+        let said = deadlines::Deadlines::next(&self.state, now);
+        [deadline, said].into_iter().flatten().fold(seal, Timestamp::min)
     }
 
     /// Seals every hour whose grace is over. Before the instance is known hours stay open, for a record names it.
@@ -331,6 +347,7 @@ impl<D: Disk> Engine<D> {
             };
             tracing::warn!(record = %key, ?ending, "a record's window has passed");
             self.record(&Entry::Closed(Closed { key, at: now, ending }), Need::Control, now)?;
+            self.outbox.forget(&key);
         }
         Ok(())
     }
@@ -412,15 +429,21 @@ pub fn read_only<D: Disk>(disk: &D) -> Result<State, OpenError> {
     Ok(state)
 }
 
-/// Reads the whole log into an empty index.
-fn rebuild<D: Disk>(disk: &D, index: &mut Index) -> Result<(), EngineError> {
-    tracing::info!("rebuilding the index from the log");
-    index.clear().map_err(EngineError::Rebuild)?;
+/// Reads into the index what the log has and it has not: all of it, if it is empty.
+fn catch_up<D: Disk>(disk: &D, index: &mut Index) -> Result<(), EngineError> {
+    let applied = index.applied();
+    tracing::info!(from = applied + 1, "bringing the index up to the log");
     let mut state = State::default();
-    wal_open::replay(disk, &mut |e| {
+    wal_open::replay(disk, applied + 1, entry::kind::CHECKPOINT, &mut |e| {
         let seq = e.seq;
-        fold(&mut state, e, &mut |change| change.into_index(index))?;
-        index.advance(seq, Hour::default(), false);
+        fold(&mut state, e, &mut |change| {
+            if seq > applied {
+                change.into_index(index);
+            }
+        })?;
+        if seq > applied {
+            index.advance(seq, Hour::default(), false);
+        }
         Ok(())
     })?;
     Ok(())

@@ -1,5 +1,7 @@
 //! The engine's side of submission: hands out requests whose attempt is durable, and writes down what came of them.
 
+use std::time::Duration;
+
 use crate::disk::Disk;
 use crate::entry::{Answered, Attempt, Entry, RecordKey, Request, Verdict};
 use crate::hour::Timestamp;
@@ -87,6 +89,11 @@ impl<D: Disk> Engine<D> {
         self.outbox.probed(reached, reply.retry_after, now);
     }
 
+    /// Whether records wait because AWS's clock and ours are too far apart.
+    pub fn doubts_clock(&self) -> bool {
+        self.outbox.doubts_clock()
+    }
+
     /// What was heard of AWS, for status.
     pub fn aws(&self) -> &AwsSeen {
         &self.aws
@@ -100,6 +107,10 @@ impl<D: Disk> Engine<D> {
     fn heard(&mut self, reply: &Reply, verdict: Option<&Verdict>, now: Timestamp) {
         if let Some(aws) = reply.aws_time {
             self.aws.clock_skew_ms = Some(aws.millis() - now.millis());
+        }
+        if self.options.judge_clock && answer::reached(reply) {
+            let skew = reply.aws_time.map_or(0, |aws| (aws.millis() - now.millis()).unsigned_abs());
+            self.outbox.clock_seen(Duration::from_millis(skew));
         }
         let Some(verdict) = verdict else {
             if !answer::reached(reply) {

@@ -4,6 +4,7 @@
 //! log on any doubt: an error, a panic while opening, another log's tag, a gap. What was not yet applied when the agent
 //! died is applied again from the log. It never decides what may be deleted.
 
+mod run;
 mod store;
 mod writer;
 
@@ -63,8 +64,9 @@ impl Fresh {
     }
 }
 
-/// As many keys and records are handed to the store at once.
-const BATCH: usize = 4096;
+/// As many keys and records are handed to the store at once. Bounds what is held in memory, together with the writer's
+/// queue; a large batch makes few runs, and each run costs a lookup a probe.
+const BATCH: usize = 16_384;
 
 /// The index of one log.
 pub struct Index {

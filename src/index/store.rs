@@ -3,62 +3,83 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use sled::Batch;
 
+use super::run::{self, Page, Run};
 use super::{Fresh, KeyHash, Known};
-use crate::entry::{RecordKey, decode, encode};
+use crate::entry::{CodecError, RecordKey, decode, encode};
 use crate::hour::Hour;
 use crate::rollup::state::RecordState;
 use crate::wal::LogId;
 
 /// Bytes that sled may keep in memory.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
-/// Keys that one batch may forget, so that forgetting never holds up remembering.
-const FORGET_MAX: usize = 8192;
 
 // First byte of a key of the tree. All live in one tree, because a sled batch is atomic within one tree only.
 const META: &[u8] = b"m";
-const KEY: u8 = b'k';
-const EXPIRY: u8 = b'x';
+const PAGE: u8 = b'p';
+const RUN: u8 = b'q';
 const RECORD: u8 = b'r';
 
 /// An open sled database that belongs to the log.
 pub(super) struct Store {
     db: sled::Db,
     log: LogId,
+    /// What is in memory of the runs, oldest first.
+    runs: RwLock<Vec<Arc<Run>>>,
 }
 
 /// Removes it from the disk.
 pub(super) fn wipe(dir: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => std::fs::remove_file(dir),
         done => done,
     }
 }
 
 impl Store {
     /// Opens or makes it. sled may panic on files it does not like; that is an error like any other here. An open that
-    /// succeeds proves nothing, so the tag is checked too.
+    /// succeeds proves nothing, so the tag is checked, and that each run's pages are there.
     pub(super) fn open(dir: &Path, log: LogId) -> Result<Self, String> {
         // The log is what is durable: sled's own flushing is only there so that a restart finds most of it.
         let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000));
-        let opened = guarded(|| config.open())?;
-        let store = Store { db: opened, log };
+        let store = Store { db: guarded(|| config.open())?, log, runs: RwLock::default() };
         match guarded(|| store.db.get(META))? {
             None if store.db.is_empty() => {
-                let tag = encode(&(log, 0u64)).map_err(|e| e.to_string())?;
+                let tag = encode(&(log, 0u64)).map_err(text)?;
                 guarded(|| store.db.insert(META, tag))?;
             }
             None => return Err("it has no tag".into()),
             Some(tag) => {
-                let (found, _): (LogId, u64) = decode(&tag).map_err(|e| e.to_string())?;
+                let (found, _): (LogId, u64) = decode(&tag).map_err(text)?;
                 if found != log {
                     return Err(format!("it belongs to log {found}"));
                 }
             }
         }
+        let runs = store.read_runs()?;
+        *store.runs.write().unwrap_or_else(PoisonError::into_inner) = runs;
         Ok(store)
+    }
+
+    fn read_runs(&self) -> Result<Vec<Arc<Run>>, String> {
+        let mut runs = Vec::new();
+        let mut pages = 0;
+        guarded(|| {
+            for item in self.db.scan_prefix([RUN]) {
+                runs.push(item?.1);
+            }
+            pages = self.db.scan_prefix([PAGE]).keys().filter(Result::is_ok).count();
+            Ok(())
+        })?;
+        let runs: Vec<Run> = runs.iter().map(|bytes| decode(bytes).map_err(text)).collect::<Result<_, _>>()?;
+        if runs.iter().map(Run::pages).sum::<usize>() != pages {
+            return Err("pages of it are missing".into());
+        }
+        Ok(runs.into_iter().map(Arc::new).collect())
     }
 
     /// The number of the last frame applied; 0 if that cannot be told.
@@ -69,38 +90,51 @@ impl Store {
 
     /// Forgets everything.
     pub(super) fn clear(&self) -> Result<(), String> {
+        self.runs.write().unwrap_or_else(PoisonError::into_inner).clear();
         guarded(|| self.db.clear())
     }
 
+    /// What is known of a key: the newest run that has it speaks.
     pub(super) fn key(&self, hash: &KeyHash) -> Result<Option<Known>, String> {
-        let found = guarded(|| self.db.get(key_name(hash)))?;
-        found.map(|bytes| decode(&bytes).map_err(|e| e.to_string())).transpose()
+        let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner);
+        for (run, at) in runs.iter().rev().filter_map(|run| Some((run, run.page_of(hash)?))) {
+            let bytes = guarded(|| self.db.get(page_name(run.id, at)))?;
+            let bytes = bytes.ok_or_else(|| format!("page {at} of run {} is missing", run.id))?;
+            let page: Page = decode(&bytes).map_err(text)?;
+            if let Some(known) = run::find(&page, hash) {
+                return Ok(Some(known));
+            }
+        }
+        Ok(None)
     }
 
-    /// Writes one batch, all or nothing, and forgets keys that expired before `now`.
+    /// Writes one batch, all or nothing, and drops the runs whose keys have all expired before `now`.
     pub(super) fn apply(&self, fresh: &Fresh, now: Hour) -> Result<(), String> {
+        let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let id = runs.last().map_or(0, |run| run.id + 1);
         let mut batch = Batch::default();
-        let text = |e: crate::entry::CodecError| e.to_string();
-        for (hash, known) in &fresh.keys {
-            batch.insert(&key_name(hash), encode(known).map_err(text)?);
-            batch.insert(expiry_name(known.expires, hash).as_slice(), &[]);
+        let mut added = None;
+        if !fresh.keys.is_empty() {
+            let (run, pages) = Run::build(id, fresh.keys.iter().map(|(hash, known)| (*hash, *known)));
+            for (at, page) in pages.iter().enumerate() {
+                batch.insert(page_name(run.id, at), encode(page).map_err(text)?);
+            }
+            batch.insert(run_name(run.id), encode(&run).map_err(text)?);
+            added = Some(Arc::new(run));
         }
         for record in &fresh.records {
             batch.insert(record_name(&record.record.key), encode(record).map_err(text)?);
         }
-        for name in self.db.range([EXPIRY].as_slice()..expiry_start(now).as_slice()).keys().take(FORGET_MAX) {
-            let name = name.map_err(|e| e.to_string())?;
-            // x | hour | hash: a key that was remembered again has another expiry and stays.
-            if let Some((_, rest)) = name.split_first_chunk::<5>()
-                && let Ok(hash) = <[u8; 16]>::try_from(rest)
-                && self.key(&KeyHash(hash))?.is_none_or(|known| known.expires < now)
-            {
-                batch.remove(&key_name(&KeyHash(hash)));
-            }
-            batch.remove(name);
+        let (mut kept, expired): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.expires >= now.index());
+        for run in &expired {
+            batch.remove(run_name(run.id));
+            (0..run.pages()).for_each(|at| batch.remove(page_name(run.id, at)));
         }
         batch.insert(META, encode(&(self.log, fresh.applied)).map_err(text)?);
-        guarded(|| self.db.apply_batch(batch))
+        guarded(|| self.db.apply_batch(batch))?;
+        kept.extend(added);
+        *self.runs.write().unwrap_or_else(PoisonError::into_inner) = kept;
+        Ok(())
     }
 
     /// Every record in it, oldest first.
@@ -108,10 +142,14 @@ impl Store {
         let mut records = Vec::new();
         for item in self.db.scan_prefix([RECORD]) {
             let (_, bytes) = item.map_err(|e| e.to_string())?;
-            records.push(decode(&bytes).map_err(|e| e.to_string())?);
+            records.push(decode(&bytes).map_err(text)?);
         }
         Ok(records)
     }
+}
+
+fn text(error: CodecError) -> String {
+    error.to_string()
 }
 
 fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
@@ -121,20 +159,12 @@ fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
     }
 }
 
-fn key_name(hash: &KeyHash) -> [u8; 17] {
-    let mut name = [KEY; 17];
-    if let Some(tail) = name.last_chunk_mut::<16>() {
-        *tail = hash.0;
-    }
-    name
+fn run_name(id: u64) -> Vec<u8> {
+    [&[RUN], id.to_be_bytes().as_slice()].concat()
 }
 
-fn expiry_start(hour: Hour) -> Vec<u8> {
-    [&[EXPIRY], hour.index().to_be_bytes().as_slice()].concat()
-}
-
-fn expiry_name(hour: Hour, hash: &KeyHash) -> Vec<u8> {
-    [expiry_start(hour).as_slice(), &hash.0].concat()
+fn page_name(run: u64, at: usize) -> Vec<u8> {
+    [&[PAGE], run.to_be_bytes().as_slice(), &(at as u32).to_be_bytes()].concat()
 }
 
 fn record_name(key: &RecordKey) -> Vec<u8> {

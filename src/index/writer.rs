@@ -13,7 +13,7 @@ use crate::hour::Hour;
 use crate::rollup::state::RecordState;
 
 /// Batches that may wait for the store: bounds the keys held in memory.
-const QUEUE: usize = 8;
+const QUEUE: usize = 4;
 
 type Job = (Arc<Fresh>, Hour);
 

@@ -8,8 +8,8 @@ use super::tagged::Tagged;
 use crate::config::Measure;
 use crate::decimal::Amount;
 use crate::entry::{
-    Answered, Attempt, Carry, Closed, DimensionId, Ending, Entry, Increment, RecordKey, Run, Seal, SealedDimension,
-    Setup, Usage, Verdict,
+    Answered, Attempt, Carry, Closed, Decision, DimensionId, Ending, Entry, Increment, RecordKey, Run, Seal,
+    SealedDimension, Settled, Setup, Usage, Verdict,
 };
 use crate::hour::{Hour, Timestamp};
 use crate::tags::Tags;
@@ -24,6 +24,7 @@ impl State {
             Entry::Attempt(attempt) => self.apply_attempt(attempt),
             Entry::Answered(answered) => return self.apply_answered(answered),
             Entry::Closed(closed) => return self.apply_closed(closed),
+            Entry::Settled(settled) => return self.apply_settled(settled),
         }
         Vec::new()
     }
@@ -174,15 +175,31 @@ impl State {
         match closed.ending {
             Ending::InDoubt => record.phase = Phase::InDoubt,
             Ending::Expired => record.phase = Phase::Expired,
-            Ending::Carried => {
-                record.phase = Phase::Carried;
-                let carry = Carry::of(&record.record);
-                if let Some(dimension) = self.dimensions.get_mut(usize::from(closed.key.dimension.0)) {
-                    dimension.carry.push(carry);
-                }
-            }
+            Ending::Carried => self.carry(closed.key),
         }
         self.finish(closed.key)
+    }
+
+    fn apply_settled(&mut self, settled: &Settled) -> Vec<RecordState> {
+        let waiting = self.records.get_mut(&settled.key).filter(|r| r.phase.with_person());
+        let Some(record) = waiting else { return Vec::new() };
+        match settled.decision {
+            Decision::Accepted => record.phase = Phase::Accepted,
+            Decision::WriteOff => record.phase = Phase::Discarded,
+            Decision::Retry => record.phase = Phase::Pending,
+            Decision::Carry => self.carry(settled.key),
+        }
+        self.finish(settled.key)
+    }
+
+    /// Puts a record's units on their way into the next one.
+    fn carry(&mut self, key: RecordKey) {
+        let Some(record) = self.records.get_mut(&key) else { return };
+        record.phase = Phase::Carried;
+        let carry = Carry::of(&record.record);
+        if let Some(dimension) = self.dimensions.get_mut(usize::from(key.dimension.0)) {
+            dimension.carry.push(carry);
+        }
     }
 
     /// Takes a record that is final out of the state, into the totals.
@@ -201,6 +218,10 @@ impl State {
                 Phase::Expired => {
                     dimension.totals.expired += record.record.value;
                     self.ended.expired += 1;
+                }
+                Phase::Discarded => {
+                    dimension.totals.discarded += record.record.value;
+                    self.ended.discarded += 1;
                 }
                 Phase::Carried | Phase::Pending | Phase::Held | Phase::Conflict | Phase::InDoubt => {}
             }

@@ -48,6 +48,8 @@ pub struct Ended {
     pub carried: u64,
     /// Given up past the window.
     pub expired: u64,
+    /// Given up by a person.
+    pub discarded: u64,
 }
 
 /// One dimension.
@@ -160,11 +162,25 @@ pub enum Phase {
     InDoubt,
     /// Its units are in a later record.
     Carried,
-    /// Given up.
+    /// Given up past its window.
     Expired,
+    /// Given up by a person.
+    Discarded,
 }
 
 impl Phase {
+    /// Every phase.
+    pub const ALL: [Phase; 8] = [
+        Phase::Pending,
+        Phase::Accepted,
+        Phase::Held,
+        Phase::Conflict,
+        Phase::InDoubt,
+        Phase::Carried,
+        Phase::Expired,
+        Phase::Discarded,
+    ];
+
     /// As shown.
     pub fn name(self) -> &'static str {
         match self {
@@ -175,6 +191,7 @@ impl Phase {
             Phase::InDoubt => "in_doubt",
             Phase::Carried => "carried",
             Phase::Expired => "expired",
+            Phase::Discarded => "discarded",
         }
     }
 
@@ -211,7 +228,7 @@ impl RecordState {
     /// Whether nothing more can happen to it.
     pub fn is_final(&self) -> bool {
         match self.phase {
-            Phase::Accepted | Phase::Expired => true,
+            Phase::Accepted | Phase::Expired | Phase::Discarded => true,
             Phase::Carried => self.carried_into.is_some(),
             Phase::Pending | Phase::Held | Phase::Conflict | Phase::InDoubt => false,
         }

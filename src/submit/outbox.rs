@@ -18,6 +18,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// Least time between two calls: a fifth of AWS's quota of ten a second for the whole account.
 const SPACING: Duration = Duration::from_millis(500);
 
+/// Clocks further apart than this may disagree on which hour has ended.
+const SKEW_MAX: Duration = Duration::from_secs(300);
+
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -42,6 +45,9 @@ pub struct Outbox {
     /// An attempt was ambiguous: until AWS answers a dry run no other record is tried, so that an outage leaves at most
     /// one record in doubt.
     probe_first: bool,
+    /// AWS's clock and ours are so far apart that the hours themselves are in doubt: only dry runs go out, until their
+    /// answers say otherwise.
+    clock_doubt: bool,
 }
 
 #[derive(Debug, Default)]
@@ -53,9 +59,10 @@ struct Pace {
 }
 
 impl Outbox {
-    /// The outbox after a start. `doubt`: some record has an attempt that was never answered.
-    pub fn new(doubt: bool) -> Self {
-        Outbox { probe_first: doubt, ..Outbox::default() }
+    /// The outbox after a start. `unanswered`: some record has an attempt that was never answered. `judge_clock`: no
+    /// record goes out before AWS's clock has been seen.
+    pub fn new(unanswered: bool, judge_clock: bool) -> Self {
+        Outbox { probe_first: unanswered, clock_doubt: judge_clock, ..Outbox::default() }
     }
 
     /// Calls in a row that failed.
@@ -75,7 +82,7 @@ impl Outbox {
             }
             let due = (key.hour.end().plus(offset)).max(self.not_before).max(pace.map_or(now, |p| p.not_before));
             if due <= now {
-                return if self.probe_first { Next::Probe(key) } else { Next::Send(key) };
+                return if self.probe_first || self.clock_doubt { Next::Probe(key) } else { Next::Send(key) };
             }
             wake = Some(wake.map_or(due, |w| w.min(due)));
             if !pace.is_some_and(|p| p.stuck) {
@@ -106,15 +113,23 @@ impl Outbox {
 
     /// Takes in what a dry run came to.
     pub fn probed(&mut self, reached: bool, retry_after: Option<Duration>, now: Timestamp) {
-        self.pause(!reached, retry_after, now);
+        self.pause(!reached || self.clock_doubt, retry_after, now);
         self.probe_first &= !reached;
     }
 
-    /// Forgets the pauses: something was mended.
-    pub fn retry_now(&mut self) {
-        self.not_before = Timestamp::default();
-        self.failures = 0;
-        self.pace.clear();
+    /// Takes in how far AWS's clock is from ours, as its last answer told (nothing where it did not tell).
+    pub fn clock_seen(&mut self, skew: Duration) {
+        self.clock_doubt = skew > SKEW_MAX;
+    }
+
+    /// Whether records wait because the clocks are too far apart.
+    pub fn doubts_clock(&self) -> bool {
+        self.clock_doubt
+    }
+
+    /// Forgets a record that nothing more is sent for.
+    pub fn forget(&mut self, key: &RecordKey) {
+        self.pace.remove(key);
     }
 
     fn pause(&mut self, failed: bool, retry_after: Option<Duration>, now: Timestamp) {

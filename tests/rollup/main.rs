@@ -36,6 +36,7 @@ pub fn configured(dimensions: &[Rules]) -> State {
     state
 }
 
+/// The configuration as an entry.
 pub fn setup(dimensions: &[Rules], at: Timestamp) -> Setup {
     Setup {
         at,
@@ -48,6 +49,7 @@ pub fn setup(dimensions: &[Rules], at: Timestamp) -> Setup {
     }
 }
 
+/// One tag.
 pub fn tag(value: &str) -> Tags {
     Tags::new(vec![("team".into(), value.into())]).unwrap()
 }

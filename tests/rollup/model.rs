@@ -15,7 +15,12 @@ use super::{NINE, add, configured, rules, tag};
 
 #[derive(Debug, Clone)]
 enum Step {
-    Add { dimension: u16, millionths: u64, team: Option<u8>, back: Option<u8> },
+    Add {
+        dimension: u16,
+        millionths: u64,
+        team: Option<u8>,
+        back: Option<u8>,
+    },
     Seal,
     /// The oldest pending record can no longer be sent.
     Carry,

@@ -1,0 +1,123 @@
+//! The operator's socket, `admin.sock`: decisions that only root and the agent's own user may make. HTTP/1.1.
+//!
+//! `POST /v1/settle` with `{"hour": "2026-11-21T08:00:00Z", "dimension": "requests", "decision": "accepted"}`; decisions
+//! are `accepted`, `carry`, `write-off` and `retry`. 200 `{"ok":true}`, or an error object as on the writers' socket.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::unix::net::UnixListener as StdListener;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Deserialize;
+use tokio::net::{UnixListener, UnixStream};
+
+use super::commands::{Command, Gone, Handle};
+use super::http::{Answer, HEAD_TIMEOUT, json, problem};
+use crate::engine::NotSettled;
+use crate::entry::{Decision, Peer};
+use crate::hour::Timestamp;
+use crate::ingest::listener::peer;
+
+/// Longest request in bytes.
+const BODY_BYTES_MAX: usize = 4096;
+
+/// A person's decision as it comes over the socket.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settle {
+    hour: String,
+    dimension: String,
+    decision: Word,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Word {
+    Accepted,
+    Carry,
+    WriteOff,
+    Retry,
+}
+
+impl From<Word> for Decision {
+    fn from(word: Word) -> Decision {
+        match word {
+            Word::Accepted => Decision::Accepted,
+            Word::Carry => Decision::Carry,
+            Word::WriteOff => Decision::WriteOff,
+            Word::Retry => Decision::Retry,
+        }
+    }
+}
+
+/// Serves operators until the core is gone.
+pub async fn serve(listener: StdListener, core: Handle) {
+    let listener = match UnixListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "the operator's socket cannot be served");
+            return;
+        }
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let core = core.clone();
+                tokio::task::spawn_local(async move {
+                    if let Err(error) = connection(stream, core).await {
+                        tracing::debug!(%error, "an operator's connection ended");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an operator's connection could not be accepted");
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, core: Handle) -> io::Result<()> {
+    let by = peer(&stream)?;
+    let service = service_fn(|request| answer(request, by, &core));
+    let server = http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).to_owned();
+    server.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
+}
+
+async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<Answer, Infallible> {
+    let own = rustix::process::geteuid().as_raw();
+    if by.uid != 0 && by.uid != own {
+        let message = format!("user {} may not decide: only root and the agent's own user may", by.uid);
+        return Ok(json(StatusCode::FORBIDDEN, &problem("not_allowed", &message)));
+    }
+    if (request.method(), request.uri().path()) != (&Method::POST, "/v1/settle") {
+        return Ok(json(StatusCode::NOT_FOUND, &problem("not_found", "paths: POST /v1/settle")));
+    }
+    let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await;
+    let settle: Result<Settle, String> = match body {
+        Ok(body) => serde_json::from_slice(&body.to_bytes()).map_err(|e| e.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let read = settle.and_then(|settle| {
+        let hour = Timestamp::parse(&settle.hour).ok_or("hour is neither RFC 3339 nor Unix seconds")?.hour();
+        Ok((settle.dimension, hour, settle.decision.into()))
+    });
+    let (dimension, hour, decision) = match read {
+        Ok(read) => read,
+        Err(why) => return Ok(json(StatusCode::BAD_REQUEST, &problem("bad_request", &why))),
+    };
+    let settled = core.ask(|reply| Command::Settle { dimension, hour, decision, by, reply }).await;
+    Ok(match settled {
+        Ok(Ok(())) => json(StatusCode::OK, &serde_json::json!({ "ok": true })),
+        Ok(Err(why @ NotSettled::Log(_))) => {
+            json(StatusCode::SERVICE_UNAVAILABLE, &problem("not_durable", &why.to_string()))
+        }
+        Ok(Err(why)) => json(StatusCode::CONFLICT, &problem("not_settled", &why.to_string())),
+        Err(Gone) => json(StatusCode::SERVICE_UNAVAILABLE, &problem("shutting_down", &Gone.to_string())),
+    })
+}

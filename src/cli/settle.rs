@@ -1,0 +1,67 @@
+//! `meterd settle`: a person's word on a record that waits for one.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
+
+use clap::ValueEnum;
+use serde_json::json;
+
+use super::client::{Target, post};
+use super::exit;
+use crate::ingest::listener::ADMIN;
+
+/// Decide about a record that waits for a person: held, conflict or in_doubt
+///
+/// Look it up in AWS's own records first (CloudTrail in the buyer's account, or the seller's reports): nobody can take a
+/// record back. For root and the agent's own user. The log keeps who decided what.
+#[derive(Debug, clap::Args)]
+pub struct Settle {
+    /// The record's hour: any moment in it (RFC 3339 or Unix seconds)
+    #[arg(value_name = "HOUR")]
+    hour: String,
+    /// The record's dimension
+    #[arg(value_name = "DIMENSION")]
+    dimension: String,
+    /// What is decided
+    #[arg(value_name = "DECISION")]
+    decision: Decision,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Decision {
+    /// AWS has it
+    Accepted,
+    /// AWS does not have it: its units go out with the next record
+    Carry,
+    /// Nobody is billed for it
+    WriteOff,
+    /// What AWS refused has been mended: send the same request again (held records only)
+    Retry,
+}
+
+/// Sends the decision; returns the exit code.
+pub fn run(args: &Settle) -> u8 {
+    let socket = match args.target.socket() {
+        Ok(socket) => socket.with_file_name(ADMIN),
+        Err(message) => {
+            eprintln!("meterd: {message}");
+            return exit::CONFIG;
+        }
+    };
+    let decision = args.decision.to_possible_value().map(|v| v.get_name().to_owned());
+    let body = json!({ "hour": args.hour, "dimension": args.dimension, "decision": decision });
+    match post(&socket, "/v1/settle", body.to_string()) {
+        Ok(answer) if answer.ok => {
+            println!("settled");
+            exit::FINE
+        }
+        Ok(answer) => {
+            eprintln!("meterd: {}", answer.message);
+            exit::REFUSED
+        }
+        Err(message) => {
+            eprintln!("meterd: {message}");
+            exit::UNREACHABLE
+        }
+    }
+}
