@@ -15,8 +15,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::admin;
-use super::commands::Handle;
 use super::clients::CONNECTIONS_MAX;
+use super::commands::Handle;
 use super::core::{self, Core, Ended, Wiring};
 use super::http;
 use super::identity::{self, Identity};

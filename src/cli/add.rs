@@ -138,7 +138,7 @@ fn many(args: &Add, stream: UnixStream) -> io::Result<u8> {
     let progress = progress();
     let (mut answered, mut refused, mut code) = (0u64, 0u64, exit::FINE);
     for line in BufReader::new(stream).lines() {
-        let line = line?;
+        let Ok(line) = line else { break };
         answered += 1;
         progress.set_position(answered);
         if args.json {
@@ -156,18 +156,27 @@ fn many(args: &Add, stream: UnixStream) -> io::Result<u8> {
         }
     }
     progress.finish_and_clear();
-    if !ended.load(Ordering::Acquire) {
+    let sent = if ended.load(Ordering::Acquire) {
+        sender.join().unwrap_or_else(|_| Err(io::Error::other("reading standard input failed")))
+    } else {
         // The agent is gone while standard input goes on: nobody waits for its next line.
-        return Err(io::ErrorKind::UnexpectedEof.into());
+        Err(io::ErrorKind::UnexpectedEof.into())
+    };
+    match sent {
+        Ok(sent) if sent == answered => {
+            if !args.json {
+                say!("{} of {sent} lines are durable, {refused} refused", sent - refused);
+            }
+            Ok(code)
+        }
+        // A line that ends the connection does so again.
+        _ if code == exit::REFUSED => {
+            complain!("meterd: the agent broke off; whether lines after number {answered} were recorded is unknown");
+            Ok(code)
+        }
+        Ok(sent) => Err(io::Error::other(format!("{answered} of {sent} lines were answered"))),
+        Err(error) => Err(error),
     }
-    let sent = sender.join().map_err(|_| io::Error::other("reading standard input failed"))??;
-    if answered < sent {
-        return Err(io::Error::other(format!("{answered} of {sent} lines were answered")));
-    }
-    if !args.json {
-        say!("{} of {sent} lines are durable, {refused} refused", sent - refused);
-    }
-    Ok(code)
 }
 
 /// Sends each line as soon as no other waits behind it; how many.
@@ -181,11 +190,13 @@ fn send_lines(writer: &UnixStream) -> io::Result<u64> {
         match text.as_bytes().first() {
             None => {}
             Some(b'{' | b'[') => writeln!(out, "{text}")?,
-            Some(_) => {
-                let mut words = text.split_whitespace();
-                let (dimension, quantity, key) = (words.next().unwrap_or_default(), words.next(), words.next());
-                writeln!(out, "{}", Value::Object(increment(dimension, quantity, key)))?;
-            }
+            Some(_) => match *text.split_whitespace().collect::<Vec<_>>() {
+                [dimension] => writeln!(out, "{}", Value::Object(increment(dimension, None, None)))?,
+                [dimension, n] => writeln!(out, "{}", Value::Object(increment(dimension, Some(n), None)))?,
+                [dimension, n, key] => writeln!(out, "{}", Value::Object(increment(dimension, Some(n), Some(key))))?,
+                // The agent says what is wrong with it, in its place among the answers. (A letter would open HTTP.)
+                _ => writeln!(out, " {text}")?,
+            },
         }
         sent += u64::from(!text.is_empty());
         line.clear();

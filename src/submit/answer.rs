@@ -57,12 +57,9 @@ pub fn judge(reply: &Reply, request: &Request, window: Duration) -> Verdict {
         Outcome::Error { code, status } => (code.as_str(), *status),
     };
     match code {
-        "Throttling"
-        | "Throttled"
-        | "TooManyRequests"
-        | "RequestLimitExceeded"
-        | "ServiceUnavailable"
-        | "SlowDown" => Verdict::NotTaken,
+        "Throttling" | "Throttled" | "TooManyRequests" | "RequestLimitExceeded" | "ServiceUnavailable" | "SlowDown" => {
+            Verdict::NotTaken
+        }
         "ExpiredToken"
         | "UnrecognizedClient"
         | "InvalidSignature"

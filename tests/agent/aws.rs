@@ -25,8 +25,7 @@ fn writer(world: &World, name: &str, dimension: &str, quantity: u64, done: &Atom
             break;
         }
         let tags = if n % 3 == 0 { format!(r#","tags":{{"writer":"{name}"}}"#) } else { String::new() };
-        let line =
-            format!("{{\"dimension\":\"{dimension}\",\"quantity\":{quantity},\"key\":\"{name}-{n}\"{tags}}}\n");
+        let line = format!("{{\"dimension\":\"{dimension}\",\"quantity\":{quantity},\"key\":\"{name}-{n}\"{tags}}}\n");
         loop {
             if client.is_none() {
                 client = Lines::try_connect(&world.socket()).ok();
@@ -89,7 +88,8 @@ fn hours_with_an_outage(modes: &[&str]) {
         }
         assert_eq!(killed, kills.len());
         done.store(true, Ordering::Relaxed);
-        let sum = |writers: [thread::ScopedJoinHandle<'_, u64>; 2]| writers.map(|w| w.join().unwrap()).iter().sum::<u64>();
+        let sum =
+            |writers: [thread::ScopedJoinHandle<'_, u64>; 2]| writers.map(|w| w.join().unwrap()).iter().sum::<u64>();
         (sum(requests), sum(bytes))
     });
     wait_until("nothing is on its way", || {

@@ -102,7 +102,6 @@ impl FakeAws {
         let answer = self.request("POST", "/_control", &json!({ "mode": mode }).to_string());
         assert_eq!(answer.status, 200, "{answer:?}");
     }
-
 }
 
 fn first_line(mut command: Command) -> Option<(Child, String)> {
@@ -122,4 +121,3 @@ fn seconds_of(date: &str) -> f64 {
     let text = format!("{year}-{month:02}-{day}T{hour}:{minute}:{second}Z");
     meterd::hour::Timestamp::parse(&text).unwrap().seconds() as f64
 }
-

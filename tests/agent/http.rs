@@ -15,7 +15,8 @@ const ONE: &str = r#"{"dimension":"requests","quantity":1}"#;
 #[test]
 fn usage_is_taken_and_refused_with_the_status_that_fits() {
     let world = World::at_noon();
-    let text = crate::world::read(&world.config()).replace("[socket]", "[[dimension]]\nname = \"peak\"\nmeasure = \"max\"\n[socket]");
+    let text = crate::world::read(&world.config())
+        .replace("[socket]", "[[dimension]]\nname = \"peak\"\nmeasure = \"max\"\n[socket]");
     std::fs::write(world.config(), text).unwrap();
     let agent = world.start();
     let socket = world.socket();

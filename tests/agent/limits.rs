@@ -82,7 +82,8 @@ fn where_the_system_grants_few_files_the_log_has_its_own_and_those_who_wait_get_
     let tags = r#""tags":{"a":"b"}"#.to_owned();
     let line = format!(r#"{{"dimension":"requests","quantity":1,"key":"KEY",{tags}}}"#);
     for n in 0..20 {
-        let block: String = (0..500).map(|m| line.replace("KEY", &format!("{n}-{m}-{}", "x".repeat(110))) + "\n").collect();
+        let block: String =
+            (0..500).map(|m| line.replace("KEY", &format!("{n}-{m}-{}", "x".repeat(110))) + "\n").collect();
         first.send(block);
         (0..500).for_each(|_| assert_eq!(first.answer()["ok"], true));
     }

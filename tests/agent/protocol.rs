@@ -148,9 +148,33 @@ fn quantities_are_decimals_and_never_pass_through_a_float() {
         }
     }
     let bad = [
-        "-1", "-1e-6", "1000000000000", "1e12", "1e400", "1e-7", "0.0000001", "1.0000001", r#""-1""#, r#""""#,
-        r#"" 1""#, r#""1 ""#, r#""+1""#, r#"".5""#, r#""1.""#, r#""0x10""#, r#""NaN""#, r#""Infinity""#, r#""1,5""#,
-        r#""01""#, r#""1e""#, "true", "{}", "[1]", "1e999999999999999999999", r#""١""#, "null",
+        "-1",
+        "-1e-6",
+        "1000000000000",
+        "1e12",
+        "1e400",
+        "1e-7",
+        "0.0000001",
+        "1.0000001",
+        r#""-1""#,
+        r#""""#,
+        r#"" 1""#,
+        r#""1 ""#,
+        r#""+1""#,
+        r#"".5""#,
+        r#""1.""#,
+        r#""0x10""#,
+        r#""NaN""#,
+        r#""Infinity""#,
+        r#""1,5""#,
+        r#""01""#,
+        r#""1e""#,
+        "true",
+        "{}",
+        "[1]",
+        "1e999999999999999999999",
+        r#""١""#,
+        "null",
     ];
     for text in bad {
         let answer = client.ask(&format!(r#"{{"dimension":"requests","quantity":{text}}}"#));
@@ -245,9 +269,8 @@ fn the_time_of_an_increment_has_two_ends() {
     let agent = world.start();
     let mut client = agent.lines();
     let now = world.clock.now() as i64;
-    let mut at = |dimension: &str, at: i64| {
-        client.ask(&format!(r#"{{"dimension":"{dimension}","quantity":1,"at":{at}}}"#))
-    };
+    let mut at =
+        |dimension: &str, at: i64| client.ask(&format!(r#"{{"dimension":"{dimension}","quantity":1,"at":{at}}}"#));
     for fine in [now - 7 * 86_400 + 120, now - 86_400, now - 3600, now, now + 4 * 60] {
         assert_eq!(at("requests", fine)["ok"], true, "{fine}");
         assert_eq!(at("events", fine)["ok"], true, "{fine}");
@@ -337,7 +360,9 @@ fn bad_lines_in_one_great_write_harm_neither_the_good_ones_nor_the_order() {
             1 => (r#"{"dimension":"nothing","quantity":1}"#.into(), "unknown_dimension".into()),
             2 => (format!(r#"{{"dimension":"requests","quantity":1,"key":"key-{n}"}}"#), String::new()),
             3 => ("\n \t\r".into(), "no answer".into()),
-            4 => (r#"[{"dimension":"requests","quantity":1},{"dimension":"requests","quantity":1}]"#.into(), "2".into()),
+            4 => {
+                (r#"[{"dimension":"requests","quantity":1},{"dimension":"requests","quantity":1}]"#.into(), "2".into())
+            }
             5 => ("\u{0}\u{1}\u{2}".into(), "bad_request".into()),
             _ => (r#"{"dimension":"requests","quantity":1}"#.into(), String::new()),
         };
