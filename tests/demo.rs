@@ -1,5 +1,6 @@
 //! `meterd demo` as a stranger runs it: it holds what it shows, cleans up, and never pretends. What it makes of books that
 //! do not hold is tested beside its judgement (src/cli/demo/balance.rs).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -42,7 +42,6 @@ fn options() -> Options {
         purpose: Purpose::Test,
         judge_clock: false,
         threads: false,
-        judge_clock: false,
     }
 }
 

@@ -183,8 +183,9 @@ fn prepare(config: &Config) -> Result<PathBuf, RunError> {
     let dir = config.state.dir.clone();
     let failed = |why: String| RunError::StateDir { dir: dir.display().to_string(), why };
     make_private(&dir).map_err(|e| failed(e.to_string()))?;
-    let kind = statfs(&dir).map_err(|e| failed(e.to_string()))?.f_type;
-    if let Some((_, name)) = VOLATILE.iter().find(|(number, _)| *number == i64::from(kind))
+    #[allow(clippy::useless_conversion, reason = "its width depends on the architecture")]
+    let kind = i64::from(statfs(&dir).map_err(|e| failed(e.to_string()))?.f_type);
+    if let Some((_, name)) = VOLATILE.iter().find(|(number, _)| *number == kind)
         && !config.state.allow_volatile
     {
         let why =

@@ -180,7 +180,7 @@ fn real_usage_and_a_tests_are_never_mixed() {
 fn state_that_a_reboot_empties_is_refused_unless_that_is_wanted() {
     const TMPFS: i64 = 0x0102_1994;
     match rustix::fs::statfs("/dev/shm") {
-        Ok(found) if i64::from(found.f_type) == TMPFS => {}
+        Ok(found) if found.f_type == TMPFS => {}
         other => return println!("skipped: /dev/shm is no tmpfs: {:?}", other.map(|found| found.f_type)),
     }
     let Ok(dir) = tempfile::tempdir_in("/dev/shm") else { return println!("skipped: /dev/shm cannot be written") };
