@@ -1,7 +1,7 @@
 //! `meterd demo`: the main job before your eyes.
 //!
-//! A [`script`] is played: the real agent as a child process ([`agent`]), applications on its socket ([`writer`]), a
-//! simulated AWS in this process. [`balance`] judges the end by three sources: acknowledged is the writers' own tally,
+//! A `script` is played: the real agent as a child process (`agent`), applications on its socket (`writer`), a
+//! simulated AWS in this process. `balance` judges the end by three sources: acknowledged is the writers' own tally,
 //! billed is the ledger of the simulated AWS, and only the remainder is what the agent says.
 
 mod agent;
