@@ -1,7 +1,7 @@
 //! The one owner of the log and of everything that follows from it. Single-threaded, and it never asks the time: every
 //! call is told it. The agent's loop drives it with real sockets, a simulation with simulated ones.
 //!
-//! One way in for every fact: [`Engine::record`] appends an entry and folds it. Nothing that is told to the outside
+//! One way in for every fact: `record` appends an entry and folds it. Nothing that is told to the outside
 //! (`ok`, a request to AWS) leaves before [`Engine::commit`] has succeeded.
 
 mod building;
