@@ -20,7 +20,7 @@ const SYNC_WARN: Duration = Duration::from_secs(1);
 
 /// Kinds that the log itself knows; all others it passes through.
 pub mod kind {
-    /// The agent stopped in order; nothing follows but the same once more (see `open`).
+    /// The agent stopped in order, if it stands twice at the end (see `open`).
     pub const CLEAN_STOP: u8 = 250;
     /// Damaged bytes were set aside; see [`super::super::open::Gap`].
     pub const GAP: u8 = 251;

@@ -2,9 +2,10 @@
 //!
 //! 1. Find the newest segment that begins with a whole checkpoint; everything before it is history.
 //! 2. Read from there on, telling torn from corrupt (see [`super::scan`]), and hand every entry to the fold.
-//! 3. After a stop in order, go on in the newest segment. Otherwise copy its valid part into a new file of zeros with
-//!    the same header, sync, rename, sync the directory: what was merely read (perhaps from a cache that the disk never
-//!    got) is never trusted, and nothing is ever appended behind a recovered tail.
+//! 3. After a stop in order, write the second stop mark once more and go on behind it. Otherwise copy the newest
+//!    segment's valid part into a new file of zeros with the same header, sync, rename, sync the directory: what was
+//!    merely read (perhaps from a cache that the disk never got) is never trusted, and nothing is ever appended behind
+//!    a recovered tail.
 //! 4. Note damage that was not known before: a copy in quarantine, a gap entry in the log.
 
 use std::io;

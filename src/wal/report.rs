@@ -25,7 +25,7 @@ pub struct Gap {
 pub struct Report {
     /// The log was made just now.
     pub created: bool,
-    /// The last run stopped in order.
+    /// The log ends with a stop in order, or was made just now: there is nothing to mend.
     pub clean: bool,
     /// Segments read.
     pub segments_read: u64,

@@ -58,7 +58,7 @@ pub struct Model {
     existed: bool,
     /// The last run stopped in order.
     stopped: bool,
-    /// Something was acknowledged since the last stop in order.
+    /// Something was acknowledged since a stop was last begun.
     moved: bool,
     /// Bits were changed at rest: gaps are no surprise.
     pub rotten: bool,
@@ -326,14 +326,11 @@ impl Machine {
     }
 
     fn stop(&mut self) -> Result<(), String> {
-        // From the first mark on nobody can tell: the next start may find both or not.
-        let moved = self.model.moved;
-        let first = self.mark(kind::CLEAN_STOP)?;
-        if first {
+        // From here on nobody can tell: the next start may find two marks or not, some perhaps of an earlier stop that
+        // failed. All that was acknowledged is durable in front of them.
+        if self.commit()? {
             self.model.moved = false;
-            let second = self.mark(kind::CLEAN_STOP)?;
-            self.model.stopped = second;
-            self.model.moved |= moved && !second && !self.disk.is_halted() && !self.poisoned;
+            self.model.stopped = self.mark(kind::CLEAN_STOP)? && self.mark(kind::CLEAN_STOP)?;
         }
         self.log = None;
         Ok(())
