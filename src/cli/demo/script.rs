@@ -246,10 +246,7 @@ impl Play<'_> {
         if logged < acknowledged {
             return Err(format!("{was} increments were acknowledged before kill -9, after it the log has {is}"));
         }
-        let text = format!(
-            "kill -9 {pid}: {was} increments acknowledged so far; back after {} ms with {is}",
-            away.as_millis()
-        );
+        let text = format!("kill -9 {pid} after {was} acknowledged; back in {} ms with {is}", away.as_millis());
         self.screen.event(at, &text);
         Ok(())
     }
