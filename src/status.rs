@@ -266,6 +266,9 @@ fn aws_attention<D: Disk>(
         if aws.blocked {
             let remedy = "check the instance's role (it needs aws-marketplace:MeterUsage on *) and the clock";
             add("aws_blocked", error.clone(), remedy, aws.failing_since);
+        } else if aws.unknown_answer {
+            let remedy = "a newer meterd may know this answer; until then the record is tried again";
+            add("aws_unknown_answer", error.clone(), remedy, aws.failing_since);
         } else if aws.failing_since.is_some_and(|since| now.since(since) >= AWS_FAILING_WARN) {
             let remedy = "check the route to metering.marketplace.REGION.amazonaws.com";
             add("aws_unreachable", error.clone(), remedy, aws.failing_since);

@@ -40,8 +40,8 @@ fn options() -> Options {
         instance: Some("i-0123456789abcdef0".into()),
         segment_bytes: 1024 * 1024,
         purpose: Purpose::Test,
-        threads: false,
         judge_clock: false,
+        threads: false,
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
+use std::sync::Arc;
 
+use mio::event::Event;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use tokio::sync::mpsc::UnboundedSender;
@@ -32,7 +34,12 @@ pub struct HttpClient {
     pub peer: Peer,
     /// What was read of it already.
     pub read: Vec<u8>,
+    /// Its share of the connections that may be open.
+    pub ticket: Ticket,
 }
+
+/// One is held for each open connection, whoever serves it.
+pub type Ticket = Arc<()>;
 
 struct Client {
     stream: UnixStream,
@@ -40,13 +47,21 @@ struct Client {
     /// `None` until the first byte tells which protocol it speaks.
     lines: Option<Connection>,
     wants_write: bool,
+    /// It writes no more. The kernel tells that once, perhaps together with its last bytes.
+    half_closed: bool,
     ended: bool,
+    ticket: Ticket,
 }
 
 /// All connections.
 pub(super) struct Clients {
     registry: Registry,
     listener: Option<UnixListener>,
+    /// A connection waits that could not be accepted.
+    accept_failed: bool,
+    /// Most connections at once.
+    most: usize,
+    tickets: Ticket,
     http: UnboundedSender<HttpClient>,
     clients: HashMap<Token, Client>,
     next_token: usize,
@@ -61,6 +76,7 @@ impl Clients {
     pub(super) fn new(
         registry: Registry,
         listener: StdListener,
+        most: usize,
         http: UnboundedSender<HttpClient>,
     ) -> io::Result<Self> {
         let mut listener = UnixListener::from_std(listener);
@@ -68,6 +84,9 @@ impl Clients {
         Ok(Clients {
             registry,
             listener: Some(listener),
+            accept_failed: false,
+            most,
+            tickets: Ticket::default(),
             http,
             clients: HashMap::new(),
             next_token: FIRST_CLIENT,
@@ -107,14 +126,23 @@ impl Clients {
         }
     }
 
+    /// Whether a connection waits that could not be accepted; no event will tell of it again.
+    pub(super) fn accept_failed(&self) -> bool {
+        self.accept_failed
+    }
+
     /// Takes every connection that waits.
     pub(super) fn accept(&mut self) {
+        let failed_before = std::mem::take(&mut self.accept_failed);
         while let Some(listener) = &self.listener {
             let (mut stream, _) = match listener.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    if !failed_before {
+                        tracing::warn!(%error, "a connection could not be accepted; trying again");
+                    }
+                    self.accept_failed = true;
                     return;
                 }
             };
@@ -125,7 +153,9 @@ impl Clients {
                 peer,
                 lines: None,
                 wants_write: false,
+                half_closed: false,
                 ended: false,
+                ticket: Ticket::clone(&self.tickets),
                 stream: {
                     if self.registry.register(&mut stream, token, Interest::READABLE).is_err() {
                         continue;
@@ -133,9 +163,10 @@ impl Clients {
                     stream
                 },
             };
-            if self.clients.len() >= CONNECTIONS_MAX {
+            // One ticket is our own, one the newcomer's.
+            if Arc::strong_count(&self.tickets) - 2 >= self.most {
                 let mut lines = Connection::new(peer, Vec::new());
-                lines.refuse(Code::Overloaded, format!("{CONNECTIONS_MAX} connections are open; close some"));
+                lines.refuse(Code::Overloaded, format!("{} connections are open; close some", self.most));
                 lines.committed();
                 // It is closed either way.
                 let _ = lines.flush(&mut client.stream);
@@ -144,6 +175,16 @@ impl Clients {
             self.clients.insert(token, client);
             self.queue(token);
         }
+    }
+
+    /// Takes in what the kernel tells of a connection.
+    pub(super) fn hear(&mut self, event: &Event) {
+        if event.is_read_closed()
+            && let Some(client) = self.clients.get_mut(&event.token())
+        {
+            client.half_closed = true;
+        }
+        self.queue(event.token());
     }
 
     /// Notes that a connection may have something to read.
@@ -165,6 +206,8 @@ impl Clients {
             let Some(client) = self.clients.get_mut(&token) else { continue };
             let Some(lines) = &mut client.lines else { continue };
             match lines.turn(&mut client.stream, &mut self.chunk, engine, now) {
+                // Behind the last bytes stands the end, for which no further event comes.
+                Turn::Drained if client.half_closed => self.queue(token),
                 Turn::Drained | Turn::Full => {}
                 Turn::More => self.queue(token),
                 Turn::Ended => client.ended = true,
@@ -213,7 +256,8 @@ impl Clients {
     fn hand_over(&mut self, token: Token, read: Vec<u8>) {
         let Some(mut client) = self.clients.remove(&token) else { return };
         if self.registry.deregister(&mut client.stream).is_ok() {
-            let gone = HttpClient { socket: OwnedFd::from(client.stream), peer: client.peer, read };
+            let Client { stream, peer, ticket, .. } = client;
+            let gone = HttpClient { socket: OwnedFd::from(stream), peer, read, ticket };
             // A server that is gone closes it.
             let _ = self.http.send(gone);
         }

@@ -28,6 +28,8 @@ use crate::wal::LogError;
 const IDLE_MARK_AFTER: Duration = Duration::from_secs(1);
 /// How long to wait before trying again what found the disk full.
 const ROOM_RETRY: Duration = Duration::from_secs(1);
+/// How long to wait before trying again to accept what could not be accepted: no event comes for it.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Commands taken in one turn, so that they cannot starve the socket.
 const COMMANDS_PER_TURN: usize = 256;
 
@@ -83,15 +85,16 @@ pub fn poll() -> io::Result<(Poll, Arc<Waker>)> {
 }
 
 impl<D: Disk> Core<D> {
-    /// Puts the loop together around a recovered engine.
+    /// Puts the loop together around a recovered engine, for so many connections at once.
     pub fn new(
         engine: Engine<D>,
         listener: StdListener,
+        connections: usize,
         http: UnboundedSender<HttpClient>,
         poll: Poll,
         wiring: Wiring,
     ) -> io::Result<Self> {
-        let clients = Clients::new(poll.registry().try_clone()?, listener, http)?;
+        let clients = Clients::new(poll.registry().try_clone()?, listener, connections, http)?;
         wiring.signals.set_nonblocking(true)?;
         let mut signals = UnixStream::from_std(wiring.signals.try_clone()?);
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
@@ -118,13 +121,16 @@ impl<D: Disk> Core<D> {
             if self.wiring.hangup.swap(false, Ordering::Relaxed) {
                 tracing::warn!("SIGHUP: this version reads its configuration at the start only; restart it instead");
             }
+            if self.clients.accept_failed() {
+                self.clients.accept();
+            }
             let now = self.wiring.clock.now();
             for event in &events {
                 match event.token() {
                     LISTENER => self.clients.accept(),
                     WAKER => {}
                     SIGNALS => self.begin_to_stop(),
-                    token => self.clients.queue(token),
+                    _ => self.clients.hear(event),
                 }
             }
             let turn = self
@@ -148,6 +154,9 @@ impl<D: Disk> Core<D> {
         let mut timeout = clock.real(tick_at.since(clock.now())).max(Duration::from_millis(1));
         if let Some(since) = self.unmarked_since {
             timeout = timeout.min(IDLE_MARK_AFTER.saturating_sub(since.elapsed()));
+        }
+        if self.clients.accept_failed() {
+            timeout = timeout.min(ACCEPT_RETRY);
         }
         if self.clients.any_ready() {
             timeout = Duration::ZERO;

@@ -45,12 +45,13 @@ pub async fn serve(mut clients: UnboundedReceiver<HttpClient>, core: Handle) {
 }
 
 async fn connection(client: HttpClient, core: Handle) -> io::Result<()> {
-    let stream = UnixStream::from_std(StdStream::from(client.socket))?;
-    let stream = Replayed { read: client.read, at: 0, stream };
-    let peer = client.peer;
+    let HttpClient { socket, peer, read, ticket } = client;
+    let stream = Replayed { read, at: 0, stream: UnixStream::from_std(StdStream::from(socket))? };
     let service = service_fn(|request| answer(request, peer, &core));
     let server = http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).to_owned();
-    server.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
+    let served = server.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other);
+    drop(ticket);
+    served
 }
 
 async fn answer(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<Answer, Infallible> {

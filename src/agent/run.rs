@@ -10,10 +10,12 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::fs::statfs;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::admin;
+use super::clients::CONNECTIONS_MAX;
 use super::commands::Handle;
 use super::core::{self, Core, Ended, Wiring};
 use super::http;
@@ -32,6 +34,9 @@ use crate::wal::Purpose;
 
 /// Where the index lies, below the state directory.
 const INDEX_DIR: &str = "index";
+
+/// Files that connections leave to the rest: segments and spares, the index, calls to AWS, the loops.
+const FILES_RESERVED: usize = 64;
 
 /// File systems that forget everything at a reboot, by the number that statfs tells.
 const VOLATILE: [(i64, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlay")];
@@ -127,7 +132,7 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
         stop: stopping,
     };
     let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup };
-    let core = Core::new(engine, sockets.writers, http, poll, wiring)?;
+    let core = Core::new(engine, sockets.writers, connections(), http, poll, wiring)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ask = identity == Identity::AskMetadata;
@@ -154,13 +159,33 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
     }
 }
 
+/// How many connections may be open at once: as many as are documented, or as many as the system grants files for, less
+/// those that the log, the index and AWS need. Without that reserve a crowd of clients could keep the log from growing.
+fn connections() -> usize {
+    let wanted = (CONNECTIONS_MAX + FILES_RESERVED) as u64;
+    let granted = getrlimit(Resource::Nofile);
+    // No limit reads as none.
+    let most = |limit: Option<u64>| limit.unwrap_or(wanted).min(wanted);
+    let mut files = most(granted.current);
+    let raised = Rlimit { current: Some(most(granted.maximum)), maximum: granted.maximum };
+    if raised.current > granted.current && granted.current.is_some() && setrlimit(Resource::Nofile, raised).is_ok() {
+        files = most(granted.maximum);
+    }
+    let connections = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(FILES_RESERVED).max(1);
+    if connections < CONNECTIONS_MAX {
+        tracing::warn!(connections, files, "the limit on open files allows fewer connections than usual (LimitNOFILE)");
+    }
+    connections
+}
+
 /// Makes the state directory if it is missing and refuses one that forgets.
 fn prepare(config: &Config) -> Result<PathBuf, RunError> {
     let dir = config.state.dir.clone();
     let failed = |why: String| RunError::StateDir { dir: dir.display().to_string(), why };
     make_private(&dir).map_err(|e| failed(e.to_string()))?;
-    let kind = statfs(&dir).map_err(|e| failed(e.to_string()))?.f_type;
-    if let Some((_, name)) = VOLATILE.iter().find(|(number, _)| *number == i64::from(kind))
+    #[allow(clippy::useless_conversion, reason = "its width depends on the architecture")]
+    let kind = i64::from(statfs(&dir).map_err(|e| failed(e.to_string()))?.f_type);
+    if let Some((_, name)) = VOLATILE.iter().find(|(number, _)| *number == kind)
         && !config.state.allow_volatile
     {
         let why =

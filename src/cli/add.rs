@@ -1,8 +1,10 @@
 //! `meterd add`: increments from a shell.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::client::{Target, connect};
 use super::exit;
+use super::say::{complain, say};
 
 /// Report usage; exits with 0 only when it is durable
 ///
@@ -47,6 +50,11 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 /// Adds; returns the exit code.
 pub fn run(args: &Add) -> u8 {
+    let of_one = args.quantity.is_some() || args.key.is_some() || args.at.is_some() || !args.tags.is_empty();
+    if args.dimension == "-" && of_one {
+        // Left aside they would be missing from the bill.
+        return fail(exit::USAGE, "with - everything stands in the lines: leave out QTY, --key, --tag and --at");
+    }
     let socket = match args.target.socket() {
         Ok(socket) => socket,
         Err(message) => return fail(exit::CONFIG, &message),
@@ -62,7 +70,7 @@ pub fn run(args: &Add) -> u8 {
 }
 
 fn fail(code: u8, message: &str) -> u8 {
-    eprintln!("meterd: {message}");
+    complain!("meterd: {message}");
     code
 }
 
@@ -92,12 +100,12 @@ fn one(args: &Add, mut stream: UnixStream) -> io::Result<u8> {
     let answer: Value = serde_json::from_str(&text).map_err(io::Error::other)?;
     let code = code_of(&answer);
     if args.json {
-        print!("{text}");
+        say!("{}", text.trim_end());
     } else if code == exit::FINE {
         let known = if answer["duplicate"] == true { " (known already; nothing added)" } else { "" };
-        println!("ok, increment {}{known}", answer["seq"]);
+        say!("ok, increment {}{known}", answer["seq"]);
     } else {
-        eprintln!("meterd: {}: {}", word(&answer["error"]), word(&answer["message"]));
+        complain!("meterd: {}: {}", word(&answer["error"]), word(&answer["message"]));
     }
     Ok(code)
 }
@@ -116,40 +124,25 @@ fn word(value: &Value) -> &str {
 
 /// Sends every line of standard input, many at a time, while the answers are read.
 fn many(args: &Add, stream: UnixStream) -> io::Result<u8> {
-    let mut writer = stream.try_clone()?;
-    let sender = thread::spawn(move || -> io::Result<u64> {
-        let mut sent = 0;
-        let mut out = io::BufWriter::with_capacity(64 * 1024, &writer);
-        for line in io::stdin().lock().lines() {
-            let line = line?;
-            let text = line.trim();
-            if text.is_empty() {
-                continue;
-            }
-            match text.as_bytes().first() {
-                Some(b'{' | b'[') => writeln!(out, "{text}")?,
-                _ => {
-                    let mut words = text.split_whitespace();
-                    let (dimension, quantity, key) = (words.next().unwrap_or_default(), words.next(), words.next());
-                    writeln!(out, "{}", Value::Object(increment(dimension, quantity, key)))?;
-                }
-            }
-            sent += 1;
+    let writer = stream.try_clone()?;
+    let ended = Arc::new(AtomicBool::new(false));
+    let sender = thread::spawn({
+        let ended = Arc::clone(&ended);
+        move || {
+            let sent = send_lines(&writer);
+            ended.store(true, Ordering::Release);
+            writer.shutdown(Shutdown::Write)?;
+            sent
         }
-        out.flush()?;
-        drop(out);
-        writer.flush()?;
-        writer.shutdown(std::net::Shutdown::Write)?;
-        Ok(sent)
     });
     let progress = progress();
     let (mut answered, mut refused, mut code) = (0u64, 0u64, exit::FINE);
     for line in BufReader::new(stream).lines() {
-        let line = line?;
+        let Ok(line) = line else { break };
         answered += 1;
         progress.set_position(answered);
         if args.json {
-            println!("{line}");
+            say!("{line}");
         }
         if line.starts_with("{\"ok\":true") {
             continue;
@@ -159,18 +152,61 @@ fn many(args: &Add, stream: UnixStream) -> io::Result<u8> {
         // What a person must mend weighs more than what a retry mends.
         code = if code == exit::REFUSED { code } else { code_of(&answer) };
         if !args.json {
-            progress.suspend(|| eprintln!("line {answered}: {}: {}", word(&answer["error"]), word(&answer["message"])));
+            progress.suspend(|| complain!("line {answered}: {}: {}", word(&answer["error"]), word(&answer["message"])));
         }
     }
     progress.finish_and_clear();
-    let sent = sender.join().map_err(|_| io::Error::other("reading standard input failed"))??;
-    if answered < sent {
-        return Err(io::Error::other(format!("{answered} of {sent} lines were answered")));
+    let sent = if ended.load(Ordering::Acquire) {
+        sender.join().unwrap_or_else(|_| Err(io::Error::other("reading standard input failed")))
+    } else {
+        // The agent is gone while standard input goes on: nobody waits for its next line.
+        Err(io::ErrorKind::UnexpectedEof.into())
+    };
+    match sent {
+        Ok(sent) if sent == answered => {
+            if !args.json {
+                say!("{} of {sent} lines are durable, {refused} refused", sent - refused);
+            }
+            Ok(code)
+        }
+        // A line that ends the connection does so again.
+        _ if code == exit::REFUSED => {
+            complain!("meterd: the agent broke off; whether lines after number {answered} were recorded is unknown");
+            Ok(code)
+        }
+        Ok(sent) => Err(io::Error::other(format!("{answered} of {sent} lines were answered"))),
+        Err(error) => Err(error),
     }
-    if !args.json {
-        println!("{} of {sent} lines are durable, {refused} refused", sent - refused);
+}
+
+/// Sends each line as soon as no other waits behind it; how many.
+fn send_lines(writer: &UnixStream) -> io::Result<u64> {
+    let mut sent = 0;
+    let mut out = io::BufWriter::with_capacity(64 * 1024, writer);
+    let mut input = BufReader::with_capacity(64 * 1024, io::stdin().lock());
+    let mut line = String::new();
+    while input.read_line(&mut line)? > 0 {
+        let text = line.trim();
+        match text.as_bytes().first() {
+            None => {}
+            Some(b'{' | b'[') => writeln!(out, "{text}")?,
+            Some(_) => match *text.split_whitespace().collect::<Vec<_>>() {
+                [dimension] => writeln!(out, "{}", Value::Object(increment(dimension, None, None)))?,
+                [dimension, n] => writeln!(out, "{}", Value::Object(increment(dimension, Some(n), None)))?,
+                [dimension, n, key] => writeln!(out, "{}", Value::Object(increment(dimension, Some(n), Some(key))))?,
+                // The agent says what is wrong with it, in its place among the answers. (A letter would open HTTP.)
+                _ => writeln!(out, " {text}")?,
+            },
+        }
+        sent += u64::from(!text.is_empty());
+        line.clear();
+        if input.buffer().is_empty() {
+            // Whoever writes a line now and then wants each of them on disk, not the last sixty thousand bytes' worth.
+            out.flush()?;
+        }
     }
-    Ok(code)
+    out.flush()?;
+    Ok(sent)
 }
 
 /// A counter on a terminal, nothing elsewhere.

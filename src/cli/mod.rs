@@ -8,6 +8,7 @@ pub mod demo;
 pub mod exit;
 pub mod records;
 pub mod run;
+mod say;
 pub mod settle;
 pub mod simulate_aws;
 pub mod status;

@@ -1,5 +1,4 @@
 //! `meterd records`: every record and what became of it.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
 
 use std::io::{self, Write};
 
@@ -7,6 +6,7 @@ use clap::ValueEnum;
 
 use super::client::{Target, get};
 use super::exit;
+use super::say::complain;
 use crate::hour::Timestamp;
 use crate::view::RecordView;
 
@@ -62,13 +62,13 @@ pub fn run(args: &Records) -> u8 {
     };
     let records: Vec<RecordView> = match answer {
         Err((code, message)) => {
-            eprintln!("meterd: {message}");
+            complain!("meterd: {message}");
             return code;
         }
         Ok(body) => match serde_json::from_slice(&body) {
             Ok(records) => records,
             Err(error) => {
-                eprintln!("meterd: the agent's answer cannot be read ({error}); is it of another version?");
+                complain!("meterd: the agent's answer cannot be read ({error}); is it of another version?");
                 return exit::UNREACHABLE;
             }
         },
@@ -83,7 +83,7 @@ pub fn run(args: &Records) -> u8 {
     match written {
         // Whoever closes the pipe has seen enough.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("meterd: {error}");
+            complain!("meterd: {error}");
             exit::REFUSED
         }
         _ => exit::FINE,

@@ -1,5 +1,4 @@
 //! `meterd run`: the agent.
-#![allow(clippy::print_stderr, reason = "a command talks to its terminal")]
 
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,6 +7,7 @@ use std::sync::Arc;
 
 use super::clock_flags::ClockFlags;
 use super::exit;
+use super::say::complain;
 use crate::agent::run::{self as agent, Launch};
 use crate::clock::{Clock, FastClock, SystemClock};
 use crate::config::{Config, Overrides};
@@ -51,7 +51,7 @@ pub fn run(args: &Run) -> u8 {
     match start(args) {
         Ok(()) => exit::FINE,
         Err((code, message)) => {
-            eprintln!("meterd: {message}");
+            complain!("meterd: {message}");
             code
         }
     }
@@ -98,8 +98,8 @@ fn dev(args: &Run, overrides: &Overrides) -> Result<(), Failure> {
     let aws =
         Simulation::start(nowhere, Arc::clone(&clock), Options::default()).map_err(failed("the simulated AWS"))?;
     let config = dev_config(args.config.as_deref(), overrides, &dir, aws.addr())?;
-    eprintln!("a simulated AWS at http://{}, nothing leaves this machine; {} s an hour", aws.addr(), 3600 / args.speed);
-    eprintln!("try: curl --unix-socket {} http://meterd/v1/usage -d '{}'", config.socket.path.display(), TRY);
+    complain!("a simulated AWS at http://{}, nothing leaves this machine; {} s an hour", aws.addr(), 3600 / args.speed);
+    complain!("try: curl --unix-socket {} http://meterd/v1/usage -d '{}'", config.socket.path.display(), TRY);
     serve(&config, Launch { clock, own_clock: true, dummy_key: Some(DEV_KEY) })
 }
 
@@ -149,6 +149,8 @@ fn log_to_stderr() {
         .with_writer(std::io::stderr)
         .with_max_level(level)
         .with_target(false)
+        // A journal that is gone must not take the agent with it.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         logging.without_time().init();

@@ -1,11 +1,11 @@
 //! `meterd settle`: a person's word on a record that waits for one.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
 
 use clap::ValueEnum;
 use serde_json::json;
 
 use super::client::{Target, post};
 use super::exit;
+use super::say::{complain, say};
 use crate::ingest::listener::ADMIN;
 
 /// Decide about a record that waits for a person: held, conflict or in_doubt
@@ -44,7 +44,7 @@ pub fn run(args: &Settle) -> u8 {
     let socket = match args.target.socket() {
         Ok(socket) => socket.with_file_name(ADMIN),
         Err(message) => {
-            eprintln!("meterd: {message}");
+            complain!("meterd: {message}");
             return exit::CONFIG;
         }
     };
@@ -52,15 +52,15 @@ pub fn run(args: &Settle) -> u8 {
     let body = json!({ "hour": args.hour, "dimension": args.dimension, "decision": decision });
     match post(&socket, "/v1/settle", body.to_string()) {
         Ok(answer) if answer.ok => {
-            println!("settled");
+            say!("settled");
             exit::FINE
         }
         Ok(answer) => {
-            eprintln!("meterd: {}", answer.message);
+            complain!("meterd: {}", answer.message);
             exit::REFUSED
         }
         Err(message) => {
-            eprintln!("meterd: {message}");
+            complain!("meterd: {message}");
             exit::UNREACHABLE
         }
     }

@@ -1,5 +1,4 @@
 //! `meterd simulate-aws`: the simulated Metering Service as a process of its own.
-#![allow(clippy::print_stderr, reason = "a command talks to its terminal")]
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -12,8 +11,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::clock_flags::ClockFlags;
+use super::say::complain;
+use crate::config::duration::parse_span;
 use crate::simulate::script::parse_script;
-use crate::simulate::{Fault, Options, Simulation, parse_span};
+use crate::simulate::{Fault, Options, Simulation};
 
 const USAGE: u8 = 64;
 const FAILED: u8 = 1;
@@ -111,6 +112,6 @@ fn read_script(path: &Path) -> Result<Vec<Fault>, String> {
 }
 
 fn fail(code: u8, message: &str) -> ExitCode {
-    eprintln!("meterd simulate-aws: {message}");
+    complain!("meterd simulate-aws: {message}");
     ExitCode::from(code)
 }

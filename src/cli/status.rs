@@ -1,5 +1,4 @@
 //! `meterd status`: is metering working, and if not what to do.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
 
 use std::fmt::Write;
 use std::path::Path;
@@ -8,6 +7,7 @@ use serde_json::Value;
 
 use super::client::{Target, get};
 use super::exit;
+use super::say::{complain, say};
 use crate::disk::RealDisk;
 use crate::engine;
 
@@ -28,7 +28,7 @@ pub fn run(args: &StatusArgs) -> u8 {
     let socket = match args.target.socket() {
         Ok(socket) => socket,
         Err(message) => {
-            eprintln!("meterd: {message}");
+            complain!("meterd: {message}");
             return exit::CONFIG;
         }
     };
@@ -36,15 +36,15 @@ pub fn run(args: &StatusArgs) -> u8 {
         .and_then(|body| serde_json::from_slice(&body).map_err(|e| format!("the agent's answer cannot be read: {e}")));
     match status {
         Err(message) => {
-            eprintln!("meterd: {message}");
+            complain!("meterd: {message}");
             offline(args);
             exit::UNREACHABLE
         }
         Ok(status) => {
             if args.json {
-                println!("{status}");
+                say!("{status}");
             } else {
-                print!("{}", shown(&status));
+                say!("{}", shown(&status).trim_end());
             }
             let fine = status["attention"].as_array().is_some_and(Vec::is_empty);
             if fine { exit::FINE } else { exit::REFUSED }
@@ -58,14 +58,14 @@ fn offline(args: &StatusArgs) {
     match engine::read_only(&RealDisk::new(&dir)) {
         Ok(state) if args.json => {
             let books = serde_json::to_value(state.books()).unwrap_or_default();
-            println!("{}", serde_json::json!({ "ready": false, "state_dir": dir, "books": books }));
+            say!("{}", serde_json::json!({ "ready": false, "state_dir": dir, "books": books }));
         }
         Ok(state) => {
             let books = serde_json::to_value(state.books()).unwrap_or_default();
-            println!("what {} shows ({} increments acknowledged):", dir.display(), state.accepted_seq);
-            print!("{}", table(&books));
+            say!("what {} shows ({} increments acknowledged):", dir.display(), state.accepted_seq);
+            say!("{}", table(&books).trim_end());
         }
-        Err(error) => eprintln!("meterd: {}: {error}", show_dir(&dir)),
+        Err(error) => complain!("meterd: {}: {error}", show_dir(&dir)),
     }
 }
 

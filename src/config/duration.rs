@@ -27,6 +27,15 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
     (!text.is_empty() && total <= DURATION_MAX).then_some(total)
 }
 
+/// The same for callers outside the configuration file.
+///
+/// # Errors
+/// A sentence that says what is allowed.
+pub fn parse_span(text: &str) -> Result<Duration, String> {
+    parse(text)
+        .ok_or_else(|| format!("{text:?} is not a duration: write it like 90s, 6h, 1h30m or 2d, the units falling"))
+}
+
 /// Below this a duration is shown in hours, as people (and AWS) say "24 hours".
 const DAYS_FROM_MS: u64 = 2 * 86_400_000;
 

@@ -7,7 +7,7 @@
 
 mod check;
 mod check_dimension;
-mod duration;
+pub mod duration;
 mod endpoint;
 mod error;
 pub mod limits;

@@ -34,6 +34,8 @@ pub struct AwsSeen {
     pub blocked: bool,
     /// AWS called a record out of bounds that by its own clock is not.
     pub clock_refused: bool,
+    /// AWS answered the last record with an error that nobody knows.
+    pub unknown_answer: bool,
     /// AWS's clock less ours, in milliseconds.
     pub clock_skew_ms: Option<i64>,
     /// Since when calls have been failing.
@@ -110,18 +112,27 @@ impl<D: Disk> Engine<D> {
             let skew = reply.aws_time.map_or(0, |aws| (aws.millis() - now.millis()).unsigned_abs());
             self.outbox.clock_seen(Duration::from_millis(skew));
         }
-        self.aws.blocked = matches!(verdict, Some(Verdict::Blocked));
-        self.aws.clock_refused = matches!(verdict, Some(Verdict::OutOfBounds { window_passed: false }));
-        let fine = match verdict {
-            Some(verdict) => !matches!(verdict, Verdict::NotTaken | Verdict::Blocked | Verdict::Ambiguous),
-            None => answer::reached(reply),
+        let Some(verdict) = verdict else {
+            if !answer::reached(reply) {
+                self.failing(reply, now);
+            }
+            // A dry run that passed proves that AWS is there, not that it takes records.
+            return;
         };
+        self.aws.blocked = *verdict == Verdict::Blocked;
+        self.aws.clock_refused = *verdict == Verdict::OutOfBounds { window_passed: false };
+        self.aws.unknown_answer = answer::is_unknown(reply, verdict);
+        let fine = !matches!(verdict, Verdict::NotTaken | Verdict::Blocked | Verdict::Ambiguous);
         if fine {
             self.aws.failing_since = None;
             self.aws.last_error = None;
         } else {
-            self.aws.failing_since.get_or_insert(now);
-            self.aws.last_error = Some(reply.message.clone());
+            self.failing(reply, now);
         }
+    }
+
+    fn failing(&mut self, reply: &Reply, now: Timestamp) {
+        self.aws.failing_since.get_or_insert(now);
+        self.aws.last_error = Some(reply.message.clone());
     }
 }

@@ -218,8 +218,10 @@ impl<D: Disk> Engine<D> {
             return Ok(());
         }
         let usage = self.building.finish(self.state.accepted_seq + 1);
-        // Room was made sure of when the increments were taken; should a seal have used it since, the reserve stands in.
-        self.record(&Entry::Usage(usage), Need::Control, now)
+        // Room was made sure of when the increments were taken; should something have used it since, the reserve stands
+        // in. If that is gone too the batch must fail as a whole: its writers are about to be told `ok`.
+        let recorded = self.record(&Entry::Usage(usage), Need::Control, now);
+        recorded.map_err(|error| self.log.poison(&format!("increments that were taken cannot be written: {error}")))
     }
 
     fn check(&self, peer: Peer, new: &NewIncrement<'_>, now: Timestamp) -> Result<Checked, Refusal> {

@@ -35,6 +35,7 @@ pub(super) struct Store {
 pub(super) fn wipe(dir: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => std::fs::remove_file(dir),
         done => done,
     }
 }

@@ -52,6 +52,10 @@ impl Connection {
         engine: &mut Engine<D>,
         now: Timestamp,
     ) -> Turn {
+        if self.ended {
+            // Only its answers are still to go; what else it sends is not read.
+            return Turn::Ended;
+        }
         if self.output.len() > ANSWER_BYTES_MAX {
             return Turn::Full;
         }

@@ -8,6 +8,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::engine::{Code, NewIncrement, Refusal, Taken};
+use crate::tags::TAGS_MAX;
 
 /// Longest line in bytes, its end not counted.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
@@ -23,14 +24,8 @@ pub enum Line<'a> {
 
 /// Reads one line (or the body of an HTTP request). Numbers stay text until they are read as decimals.
 pub fn parse(line: &[u8]) -> Result<Line<'_>, Refusal> {
-    let bad = |what: &str, error: &serde_json::Error| Refusal {
-        code: Code::BadRequest,
-        message: format!("not {what}: {error}"),
-        index: None,
-    };
     if line.trim_ascii_start().first() != Some(&b'[') {
-        let wire: Wire<'_> = serde_json::from_slice(line).map_err(|e| bad("an increment", &e))?;
-        return Ok(Line::One(wire.into_new()?));
+        return Ok(Line::One(parse_one(line)?));
     }
     // Elements are read one by one, so that an error names its index.
     let elements: Vec<&RawValue> = serde_json::from_slice(line).map_err(|e| bad("an array of increments", &e))?;
@@ -40,11 +35,23 @@ pub fn parse(line: &[u8]) -> Result<Line<'_>, Refusal> {
     }
     let mut news = Vec::with_capacity(elements.len());
     for (i, element) in elements.iter().enumerate() {
-        let wire: Result<Wire<'_>, _> = serde_json::from_str(element.get());
-        let new = wire.map_err(|e| bad("an increment", &e)).and_then(Wire::into_new);
+        let new = parse_one(element.get().as_bytes());
         news.push(new.map_err(|refusal| Refusal { index: Some(i), ..refusal })?);
     }
     Ok(Line::Many(news))
+}
+
+fn parse_one(json: &[u8]) -> Result<NewIncrement<'_>, Refusal> {
+    if json.trim_ascii_start().first() == Some(&b'[') {
+        // serde would read the fields by their order.
+        let message = "not an increment: an array within an array".into();
+        return Err(Refusal { code: Code::BadRequest, message, index: None });
+    }
+    serde_json::from_slice::<Wire<'_>>(json).map_err(|e| bad("an increment", &e))?.into_new()
+}
+
+fn bad(what: &str, error: &serde_json::Error) -> Refusal {
+    Refusal { code: Code::BadRequest, message: format!("not {what}: {error}"), index: None }
 }
 
 /// An increment as it stands in JSON. serde refuses fields that are unknown or stand twice.
@@ -133,7 +140,8 @@ impl<'de> Deserialize<'de> for TagPairs {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TagPairs, A::Error> {
                 let mut pairs: Vec<(String, String)> = Vec::new();
                 while let Some((key, value)) = map.next_entry::<String, String>()? {
-                    if pairs.iter().any(|(k, _)| *k == key) {
+                    // More are refused anyhow, and comparing thousands would hold up the other writers.
+                    if pairs.len() <= TAGS_MAX && pairs.iter().any(|(k, _)| *k == key) {
                         return Err(serde::de::Error::custom(format_args!("duplicate field `{key}` in tags")));
                     }
                     pairs.push((key, value));

@@ -12,7 +12,7 @@
 //! - `request`, `allocations`: a request checked by itself;
 //! - `faults`, `script`: what goes wrong when, and how people write it ([`script`] documents the format);
 //! - `rules`: the books, a request and a moment give an answer; pure;
-//! - `answer`, `ledger`, `span`: vocabulary.
+//! - `answer`, `ledger`: vocabulary.
 //!
 //! Invariants: only `service` asks the clock; only `server` touches the network; nothing in the books ever changes.
 
@@ -25,7 +25,6 @@ mod rules;
 pub mod script;
 mod server;
 mod service;
-mod span;
 mod wire;
 
 use std::io;
@@ -39,7 +38,6 @@ use tokio::sync::oneshot;
 pub use allocations::Allocation;
 pub use faults::{Draw, Fault, Kind, Moment, Selector};
 pub use ledger::{Call, Ledger, LedgerRecord};
-pub use span::parse_span;
 
 use crate::clock::Clock;
 use rules::Rules;

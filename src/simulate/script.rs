@@ -51,7 +51,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::faults::{Draw, Fault, Kind, Moment, Selector};
-use super::span::parse_span;
+use crate::config::duration::parse_span;
 use crate::hour::Timestamp;
 
 /// Why a script cannot be used.

@@ -57,12 +57,9 @@ pub fn judge(reply: &Reply, request: &Request, window: Duration) -> Verdict {
         Outcome::Error { code, status } => (code.as_str(), *status),
     };
     match code {
-        "Throttling"
-        | "ThrottledException"
-        | "TooManyRequests"
-        | "RequestLimitExceeded"
-        | "ServiceUnavailable"
-        | "SlowDown" => Verdict::NotTaken,
+        "Throttling" | "Throttled" | "TooManyRequests" | "RequestLimitExceeded" | "ServiceUnavailable" | "SlowDown" => {
+            Verdict::NotTaken
+        }
         "ExpiredToken"
         | "UnrecognizedClient"
         | "InvalidSignature"
@@ -93,6 +90,12 @@ pub fn judge(reply: &Reply, request: &Request, window: Duration) -> Verdict {
             Verdict::Ambiguous
         }
     }
+}
+
+/// Whether AWS answered something that the table does not know. It may have been taken, and a person should know.
+pub fn is_unknown(reply: &Reply, verdict: &Verdict) -> bool {
+    let Outcome::Error { code, status } = &reply.outcome else { return false };
+    *verdict == Verdict::Ambiguous && *status < 500 && *status != 408 && code != "InternalServiceError"
 }
 
 /// Whether the answer shows that AWS is there and answers for itself, whatever it says.

@@ -114,14 +114,14 @@ impl<D: Disk> Log<D> {
     }
 
     /// Whether `len` bytes can be appended for `need`, in this segment or the next; waits while a spare is being made.
-    pub fn ensure_room(&self, len: usize, need: Need) -> Result<(), LogError> {
+    pub fn ensure_room(&mut self, len: usize, need: Need) -> Result<(), LogError> {
         if let Some(why) = &self.poisoned {
             return Err(LogError::Poisoned(Arc::clone(why)));
         }
         if self.fits(len) {
             return Ok(());
         }
-        self.spares.ensure(need).map_err(|error| LogError::Full(error.to_string()))
+        self.spares.ensure(need).map_err(|error| self.no_spare(&error))
     }
 
     /// Adds an entry to the batch: in one frame if it fits, else in a row of frames of which the last closes it.
@@ -197,8 +197,7 @@ impl<D: Disk> Log<D> {
         self.commit()?;
         let spare = match self.spares.take(need) {
             Ok(spare) => spare,
-            Err(error) if is_full(&error) => return Err(LogError::Full(error.to_string())),
-            Err(error) => return Err(self.poison(&format!("making a log segment failed: {error}"))),
+            Err(error) => return Err(self.no_spare(&error)),
         };
         let current = &self.segment.header;
         let header = SegmentHeader {
@@ -219,7 +218,19 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    fn poison(&mut self, why: &str) -> LogError {
+    /// A full disk heals; one that fails otherwise does not.
+    fn no_spare(&mut self, error: &io::Error) -> LogError {
+        if is_full(error) {
+            return LogError::Full(error.to_string());
+        }
+        self.poison(&format!("making a log segment failed: {error}"))
+    }
+
+    /// Lets nothing more become durable. Also for a caller that has promised an entry which cannot be appended.
+    pub fn poison(&mut self, why: &str) -> LogError {
+        if let Some(why) = &self.poisoned {
+            return LogError::Poisoned(Arc::clone(why));
+        }
         tracing::error!(why, "the log is poisoned: nothing more is acknowledged until a restart has recovered it");
         let why: Arc<str> = why.into();
         self.poisoned = Some(Arc::clone(&why));

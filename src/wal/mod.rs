@@ -2,7 +2,7 @@
 //!
 //! In the order a byte goes: [`frame`] (one checksummed entry or part of one), [`segment`] (one file of frames),
 //! [`log`] (batches: one write, one sync), [`spares`] (segments zero-filled before they are needed), and at the start
-//! [`scan`] (what a segment holds, torn told apart from corrupt) and [`open`] (recovery).
+//! [`scan`] (what a segment holds, torn told apart from corrupt), [`open`] (recovery) and [`report`] (what it tells).
 //!
 //! The log never reads a payload: what the entries mean is for [`crate::rollup`]. Its bytes are fixed in
 //! [`format_document`].
@@ -10,6 +10,7 @@
 pub mod frame;
 pub mod log;
 pub mod open;
+pub mod report;
 pub mod scan;
 pub mod segment;
 pub mod spares;
@@ -18,7 +19,8 @@ pub mod spares;
 pub mod format_document {}
 
 pub use log::{Log, LogError};
-pub use open::{OpenError, Opened, Report};
+pub use open::Opened;
+pub use report::{OpenError, Report};
 
 use serde::{Deserialize, Serialize};
 

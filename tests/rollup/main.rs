@@ -1,5 +1,6 @@
 //! The roll-up against an independent model: what goes in comes out, to the last millionth, whatever happens in between.
 //! Sees the fold and the seals; does not see the log, the socket or AWS.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
 mod model;
 mod share;
@@ -36,6 +37,7 @@ pub fn configured(dimensions: &[Rules]) -> State {
     state
 }
 
+/// The configuration as an entry.
 pub fn setup(dimensions: &[Rules], at: Timestamp) -> Setup {
     Setup {
         at,
@@ -48,6 +50,7 @@ pub fn setup(dimensions: &[Rules], at: Timestamp) -> Setup {
     }
 }
 
+/// One tag.
 pub fn tag(value: &str) -> Tags {
     Tags::new(vec![("team".into(), value.into())]).unwrap()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meterd::config::{Measure, Round};
+use meterd::config::{Measure, Round, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::entry::Entry;
 use meterd::hour::Timestamp;
@@ -122,4 +122,18 @@ fn tags_beyond_what_a_record_can_say_count_without_them() {
     assert_eq!(request.allocations.iter().map(|a| a.quantity).sum::<u32>(), 2605);
     let plain: Vec<u32> = request.allocations.iter().filter(|a| a.tags.is_empty()).map(|a| a.quantity).collect();
     assert_eq!(plain, [106]);
+}
+
+#[test]
+fn an_hour_without_usage_is_reported_where_that_is_asked_for() {
+    let dimensions = [rules("requests", Measure::Sum, "1000", Round::Carry)];
+    let mut state = configured(&dimensions);
+    assert_eq!(seal(&mut state), []);
+    let all = meterd::entry::Setup { zero_records: ZeroRecords::All, ..setup(&dimensions, NINE.plus(HOUR)) };
+    state.apply(&Entry::Setup(all));
+    add(&mut state, 0, "999", Tags::default(), None, NINE.plus(HOUR));
+    assert_eq!(seal(&mut state), [(0, 0)], "less than one unit is a zero, and goes into the next hour");
+    add(&mut state, 0, "1", Tags::default(), None, NINE.plus(HOUR * 2));
+    assert_eq!(seal(&mut state), [(0, 1)]);
+    assert_eq!(seal(&mut state), [(0, 0)]);
 }

@@ -1,0 +1,221 @@
+//! What waits for a person, and what a person's word does; and no record while the clock is in doubt. Drives the engine
+//! without socket and time, on a real directory, across restarts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at the first surprise")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use meterd::config::{Late, Measure, Round, ZeroRecords};
+use meterd::decimal::Amount;
+use meterd::disk::RealDisk;
+use meterd::engine::{Engine, NewIncrement, NotSettled, Options, Sending};
+use meterd::entry::{Decision, Peer, RecordKey, Request, Rules};
+use meterd::hour::Timestamp;
+use meterd::index::Index;
+use meterd::rollup::state::Phase;
+use meterd::submit::answer::{Outcome, Reply};
+use meterd::wal::Purpose;
+use tempfile::TempDir;
+
+/// 2026-11-21T09:00:00Z.
+const NINE: Timestamp = Timestamp::from_seconds(1_795_251_600);
+const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
+
+struct World {
+    dir: TempDir,
+    engine: Option<Engine<RealDisk>>,
+    judge_clock: bool,
+    now: Timestamp,
+}
+
+impl World {
+    fn new(judge_clock: bool) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let mut world = World { dir, engine: None, judge_clock, now: NINE };
+        world.restart();
+        world
+    }
+
+    fn engine(&mut self) -> &mut Engine<RealDisk> {
+        self.engine.as_mut().unwrap()
+    }
+
+    /// As after a `kill -9`: nothing is told to anybody.
+    fn restart(&mut self) {
+        self.engine = None;
+        let rules = Rules {
+            name: "requests".into(),
+            measure: Measure::Sum,
+            sticky: false,
+            unit: Amount::from_units(1),
+            round: Round::Carry,
+            hold_above: None,
+            included: None,
+            from: Vec::new(),
+        };
+        let options = Options {
+            product_code: "product".into(),
+            dimensions: vec![rules],
+            window: HOUR * 6,
+            late: Late::CarryForward,
+            zero_records: ZeroRecords::Off,
+            grace: MINUTE,
+            offset: MINUTE,
+            instance: Some("i-0123456789abcdef0".into()),
+            segment_bytes: 1024 * 1024,
+            purpose: Purpose::Test,
+            judge_clock: self.judge_clock,
+            threads: false,
+        };
+        let disk = Arc::new(RealDisk::new(self.dir.path()));
+        self.engine = Some(Engine::open(disk, options, self.now, |_| Ok(Index::in_memory())).unwrap());
+    }
+
+    fn add(&mut self, quantity: &str) {
+        let now = self.now;
+        let new =
+            NewIncrement { dimension: "requests".into(), quantity: Some(quantity.into()), ..NewIncrement::default() };
+        self.engine().take(Peer::default(), &new, now).unwrap();
+        self.engine().commit(now).unwrap();
+    }
+
+    fn pass(&mut self, span: Duration) {
+        self.now = self.now.plus(span);
+        let now = self.now;
+        self.engine().tick(now).unwrap();
+    }
+
+    /// Waits as long as the outbox asks, then gives what is to be sent.
+    fn next(&mut self) -> Sending {
+        for _ in 0..100 {
+            let now = self.now;
+            match self.engine().next_sending(now).unwrap() {
+                Sending::Wait(until) => self.now = until,
+                other => return other,
+            }
+        }
+        panic!("the outbox waits for ever");
+    }
+
+    fn next_record(&mut self) -> (RecordKey, Request) {
+        match self.next() {
+            Sending::Record(key, request) => (key, request),
+            other => panic!("not a record: {other:?}"),
+        }
+    }
+
+    fn answer(&mut self, key: RecordKey, outcome: Outcome) {
+        let now = self.now;
+        let reply = reply(outcome, now);
+        self.engine().answered(key, &reply, now).unwrap();
+    }
+
+    fn settle(&mut self, decision: Decision) -> Result<(), NotSettled> {
+        let now = self.now;
+        self.engine().settle("requests", NINE.hour(), decision, Peer::default(), now)
+    }
+
+    fn books(&mut self) -> String {
+        let books = self.engine().state().books().remove(0);
+        assert!(books.balanced(), "{books:?}");
+        let columns = books.columns().into_iter().filter(|(_, amount)| !amount.is_zero());
+        columns.map(|(name, amount)| format!("{name} {amount}")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// A record of 7 whose answer was lost, and whose window has passed.
+    fn in_doubt() -> World {
+        let mut world = World::new(false);
+        world.add("7");
+        world.pass(HOUR + MINUTE);
+        let (key, _) = world.next_record();
+        world.answer(key, Outcome::NoAnswer);
+        world.pass(HOUR * 7);
+        assert_eq!(world.engine().state().records[&key].phase, Phase::InDoubt);
+        assert_eq!(world.books(), "received 7, with_person 7");
+        assert_eq!(world.next(), Sending::Idle, "what is in doubt is never sent again");
+        world.restart();
+        world
+    }
+}
+
+fn reply(outcome: Outcome, aws_time: Timestamp) -> Reply {
+    Reply { outcome, message: "said".into(), request_id: None, retry_after: None, aws_time: Some(aws_time) }
+}
+
+#[test]
+fn what_is_in_doubt_and_was_accepted_is_billed() {
+    let mut world = World::in_doubt();
+    world.settle(Decision::Accepted).unwrap();
+    assert_eq!(world.books(), "received 7, accepted 7");
+    world.restart();
+    assert_eq!(world.books(), "received 7, accepted 7");
+    assert!(matches!(world.settle(Decision::Carry), Err(NotSettled::NoSuchRecord { .. })), "it is settled once");
+}
+
+#[test]
+fn what_is_in_doubt_and_was_not_taken_goes_out_once_with_the_next_record() {
+    let mut world = World::in_doubt();
+    world.settle(Decision::Carry).unwrap();
+    assert_eq!(world.books(), "received 7, open 7");
+    world.restart();
+    world.add("1");
+    world.pass(HOUR * 2);
+    let (key, request) = world.next_record();
+    assert_eq!(request.quantity, 8);
+    world.answer(key, Outcome::Accepted { metering_record_id: "id".into() });
+    assert_eq!(world.books(), "received 8, accepted 8");
+    assert_eq!(world.next(), Sending::Idle);
+}
+
+#[test]
+fn what_is_written_off_is_billed_to_nobody() {
+    let mut world = World::in_doubt();
+    world.settle(Decision::WriteOff).unwrap();
+    assert_eq!(world.books(), "received 7, discarded 7");
+    world.restart();
+    world.pass(HOUR * 2);
+    assert_eq!(world.next(), Sending::Idle);
+}
+
+#[test]
+fn what_may_have_been_taken_is_not_simply_tried_again() {
+    let mut world = World::in_doubt();
+    assert!(matches!(world.settle(Decision::Retry), Err(NotSettled::DoesNotFit(_))));
+    assert_eq!(world.books(), "received 7, with_person 7");
+}
+
+#[test]
+fn what_was_refused_is_sent_again_as_it_was_on_a_persons_word() {
+    let mut world = World::new(false);
+    world.add("3");
+    world.pass(HOUR + MINUTE);
+    let (key, first) = world.next_record();
+    world.answer(key, Outcome::Error { code: "InvalidUsageDimension".into(), status: 400 });
+    assert_eq!(world.books(), "received 3, with_person 3");
+    assert_eq!(world.next(), Sending::Idle);
+    world.restart();
+    world.settle(Decision::Retry).unwrap();
+    let (again, second) = world.next_record();
+    assert_eq!((key, &first), (again, &second));
+    world.answer(key, Outcome::Accepted { metering_record_id: "id".into() });
+    assert_eq!(world.books(), "received 3, accepted 3");
+}
+
+#[test]
+fn no_record_goes_out_while_the_clock_is_in_doubt() {
+    let mut world = World::new(true);
+    world.add("3");
+    world.pass(HOUR + MINUTE);
+    // AWS's clock has not been seen, then it is two hours off, then it agrees.
+    assert!(matches!(world.next(), Sending::Probe(_)));
+    let off = reply(Outcome::DryRunPassed, world.now.minus(HOUR * 2));
+    let now = world.now;
+    world.engine().probed(&off, now);
+    assert!(world.engine().doubts_clock());
+    assert!(matches!(world.next(), Sending::Probe(_)));
+    let now = world.now;
+    world.engine().probed(&reply(Outcome::DryRunPassed, now), now);
+    let (_, request) = world.next_record();
+    assert_eq!(request.quantity, 3);
+}
