@@ -102,21 +102,19 @@ fn conclude(screen: &Screen, place: &Place, outcome: &Outcome) -> u8 {
         let paint = good.map_or(Paint::Strong, |good| if good { Paint::Good } else { Paint::Bad });
         screen.line(&format!("  {}", screen.paint(paint, line)));
     }
-    screen.line("  users: the greatest number of each hour counts, so this is a sum of hourly peaks");
+    screen.line("  (users: the sum of each hour's greatest number)");
     screen.line("");
     for fact in facts(outcome) {
         screen.line(&format!("  {fact}"));
     }
     screen.line("");
     if balanced {
-        let verdict = "Everything acknowledged is billed exactly once, or waits below one unit for the next hour.";
+        let verdict = "Every acknowledged unit is billed, exactly once, or stays in the remainder.";
         screen.line(&screen.paint(Paint::Good, verdict));
         place.remove();
         if !place.temporary {
-            let (dir, config) = (place.dir.display(), place.config().display().to_string());
-            screen.line(&format!(
-                "Kept in {dir}: meterd.toml, agent.log, state. Its books: meterd status --config {config}"
-            ));
+            screen.line(&format!("Kept in {}: meterd.toml, agent.log, state. Its books:", place.dir.display()));
+            screen.line(&format!("meterd status --config '{}'", place.config().display()));
         }
         return exit::FINE;
     }
@@ -140,10 +138,7 @@ fn facts(outcome: &Outcome) -> Vec<String> {
     let away = outcome.longest_away.as_millis();
     let mut facts = vec![
         format!("{} acknowledged, each of them on disk before its ok", number(increments, "increment")),
-        format!(
-            "{} sent again after a lost answer: known by their keys, counted once",
-            number(duplicates, "increment")
-        ),
+        format!("{} sent again after a lost answer: known by the key, counted once", number(duplicates, "increment")),
         format!("{} by kill -9, the agent away for {away} ms at most", number(outcome.kills, "restart")),
         format!("{} reached AWS, {} billed", number(outcome.calls, "call"), number(outcome.records, "record")),
     ];

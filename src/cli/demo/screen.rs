@@ -9,7 +9,7 @@ use super::balance::grouped;
 use crate::hour::Timestamp;
 
 /// Columns at which paragraphs break.
-const WIDTH: usize = 100;
+const WIDTH: usize = 80;
 
 /// The terminal, or whatever stands in for it.
 pub struct Screen {
@@ -34,7 +34,7 @@ impl Screen {
         let terminal = std::io::stdout().is_terminal();
         let target = if terminal { ProgressDrawTarget::stdout() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(1), target);
-        if let Ok(style) = ProgressStyle::with_template("  {bar:40} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("  {bar:30} {msg}") {
             bar.set_style(style.progress_chars("━━╌"));
         }
         Screen { bar, colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
@@ -84,7 +84,7 @@ impl Screen {
         self.bar.set_position(millis(done).min(millis(all)));
         let aws = if aws_out { self.paint(Paint::Bad, "  AWS is out") } else { String::new() };
         let increments = grouped(&increments.to_string());
-        self.bar.set_message(format!("{}  {increments} increments acknowledged{aws}", clock_face(now)));
+        self.bar.set_message(format!("{}  {increments} acknowledged{aws}", clock_face(now)));
     }
 
     /// Takes the progress away.

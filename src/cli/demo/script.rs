@@ -61,6 +61,7 @@ const WRITERS_END: Duration = Duration::from_secs(10 * 60);
 /// The ledger's news is shown once it is this old, so that an hour's records stand together.
 const NEWS_AGE: Duration = Duration::from_secs(90);
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// What can be chosen.
 #[derive(Debug, Clone, Copy)]
@@ -105,9 +106,9 @@ enum Event {
 /// its records have to wait; the kills come at any moment before and after (or during) it.
 fn events(times: Times) -> Vec<(Duration, Event)> {
     let mut random = fastrand::Rng::with_seed(times.seed);
-    let all = MINUTE * 60 * times.hours;
+    let all = HOUR * times.hours;
     let mut between = |from: u32, to: u32| all / 100 * random.u32(from..=to) + MINUTE * random.u32(0..=10);
-    let middle = MINUTE * 60 * (times.hours / 2);
+    let middle = HOUR * (times.hours / 2);
     let mut events = vec![
         (between(8, 30), Event::Kill),
         (middle - MINUTE * 20, Event::OutageBegins),
@@ -130,7 +131,8 @@ struct Play<'a> {
     began: Timestamp,
     all: Duration,
     deadline: Instant,
-    aws_out: bool,
+    /// Since when.
+    aws_out: Option<Timestamp>,
     kills: u64,
     longest_away: Duration,
     /// How many of the ledger's records have been shown.
@@ -145,7 +147,7 @@ pub fn play(times: Times, place: &Place, screen: &Screen, interrupted: &dyn Fn()
     let aws = Simulation::start(free_port, Arc::clone(&clock), Options::default())
         .map_err(|error| format!("the simulated AWS: {error}"))?;
     place.write_config(DIMENSIONS, aws.addr())?;
-    let all = MINUTE * 60 * times.hours;
+    let all = HOUR * times.hours;
     let deadline = Instant::now() + clock.real(all) * 2 + SLACK;
     let (config, socket, log) = (place.config(), place.socket(), place.log());
     let mut agent = Agent::start(Launch { config, socket, log, clock: Arc::clone(&clock), speed: times.speed })?;
@@ -166,13 +168,13 @@ pub fn play(times: Times, place: &Place, screen: &Screen, interrupted: &dyn Fn()
         began,
         all,
         deadline,
-        aws_out: false,
+        aws_out: None,
         kills: 0,
         longest_away: Duration::ZERO,
         shown: 0,
     };
     for (after, event) in events(times) {
-        play.wait_until(|play| play.clock.now() >= began.plus(after))?;
+        play.wait_until(|play| play.clock.now() >= play.due(began.plus(after), event))?;
         play.happen(event)?;
     }
     play.wait_until(|play| play.writers.ended())?;
@@ -189,7 +191,7 @@ impl Play<'_> {
             self.news(NEWS_AGE);
             let now = self.clock.now();
             let (increments, ..) = self.writers.counts();
-            self.screen.progress(now, now.since(self.began), self.all, increments, self.aws_out);
+            self.screen.progress(now, now.since(self.began), self.all, increments, self.aws_out.is_some());
             std::thread::sleep(LOOK_EVERY);
         }
         Ok(())
@@ -209,19 +211,26 @@ impl Play<'_> {
         Ok(())
     }
 
+    /// When an event that was planned for `planned` comes. A restart may have taken long; the outage lasts its hour.
+    fn due(&self, planned: Timestamp, event: Event) -> Timestamp {
+        let outage = self.aws_out.filter(|_| event == Event::OutageEnds);
+        outage.map_or(planned, |since| planned.max(since.plus(HOUR)))
+    }
+
     fn happen(&mut self, event: Event) -> Result<(), String> {
+        self.news(Duration::ZERO);
         let now = self.clock.now();
         match event {
             Event::Kill => self.kill()?,
             Event::OutageBegins => {
                 self.aws.set_outage(Some(Outage::ConnectionRefused));
-                self.aws_out = true;
+                self.aws_out = Some(now);
                 self.screen.event(now, "AWS is out: connections are refused");
             }
             Event::OutageEnds => {
                 let waiting = self.agent.status()?["records"]["pending"].as_u64().unwrap_or(0);
                 self.aws.set_outage(None);
-                self.aws_out = false;
+                self.aws_out = None;
                 self.screen.event(now, &format!("AWS is back; {waiting} records have waited for it"));
             }
             Event::WritersEnd => {
@@ -246,10 +255,7 @@ impl Play<'_> {
         if logged < acknowledged {
             return Err(format!("{was} increments were acknowledged before kill -9, after it the log has {is}"));
         }
-        let text = format!(
-            "kill -9 {pid}: {was} increments acknowledged so far; back after {} ms with {is}",
-            away.as_millis()
-        );
+        let text = format!("kill -9 {pid} after {was} acknowledged; back in {} ms with {is}", away.as_millis());
         self.screen.event(at, &text);
         Ok(())
     }
