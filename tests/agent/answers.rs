@@ -287,11 +287,11 @@ fn an_aws_that_only_answers_dry_runs_is_as_good_as_unreachable() {
 fn late_usage_and_tags_reach_aws_in_the_open_hours_record() {
     let (world, aws) = scene(&["requests"]);
     let agent = world.start();
-    let mut client = agent.lines();
+    // On one line, so that no hour ends in between.
     let late = r#"{"dimension":"requests","quantity":5,"at":"2026-11-21T08:00:00Z","tags":{"team":"blue"}}"#;
-    assert_eq!(client.ask(late)["ok"], true);
-    assert_eq!(client.ask(r#"{"dimension":"requests","quantity":"2.5","tags":{"team":"red"}}"#)["ok"], true);
-    assert_eq!(client.ask(r#"{"dimension":"requests","quantity":3}"#)["ok"], true);
+    let tagged = r#"{"dimension":"requests","quantity":"2.5","tags":{"team":"red"}}"#;
+    let plain = r#"{"dimension":"requests","quantity":3}"#;
+    assert_eq!(agent.tell(&format!("[{late},{tagged},{plain}]"))["ok"], true);
     let record = wait_for_state(&world, "requests", "accepted");
     assert_eq!((&record["late"], &record["quantity"], &record["usage"]), (&json!("5"), &json!(10), &json!("10.5")));
     assert_eq!(record["remainder"], "0.5");

