@@ -4,6 +4,13 @@
 //! `cargo bench --bench ingest [-- alone pipelined many memory]`. The state lies below the build's target directory, or
 //! below `METERD_BENCH_DIR`. `memory` sends 100 million increments; `METERD_BENCH_MILLIONS` sends fewer.
 
+#![allow(
+    clippy::expect_used,
+    clippy::float_arithmetic,
+    clippy::print_stdout,
+    reason = "a bench prints figures, and stops at the first surprise"
+)]
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;

@@ -1,5 +1,6 @@
 //! What waits for a person, and what a person's word does; and no record while the clock is in doubt. Drives the engine
 //! without socket and time, on a real directory, across restarts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -136,7 +136,7 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ask = identity == Identity::AskMetadata;
-    thread::Builder::new().name("tokio".into()).spawn(move || {
+    let beside = thread::Builder::new().name("tokio".into()).spawn(move || {
         let tasks = tokio::task::LocalSet::new();
         tasks.block_on(&runtime, async move {
             tokio::task::spawn_local(submitter.run());
@@ -150,7 +150,10 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
         runtime.shutdown_timeout(Duration::from_millis(100));
     })?;
     ready();
-    match core.run()? {
+    let ended = core.run();
+    // It passes on the answers that the core gave last. If it panicked, nobody is left to be told.
+    let _ = beside.join();
+    match ended? {
         Ended::Stopped => {
             tracing::info!("stopped; the log is closed in order");
             Ok(())
@@ -183,8 +186,9 @@ fn prepare(config: &Config) -> Result<PathBuf, RunError> {
     let dir = config.state.dir.clone();
     let failed = |why: String| RunError::StateDir { dir: dir.display().to_string(), why };
     make_private(&dir).map_err(|e| failed(e.to_string()))?;
-    let kind = statfs(&dir).map_err(|e| failed(e.to_string()))?.f_type;
-    if let Some((_, name)) = VOLATILE.iter().find(|(number, _)| *number == i64::from(kind))
+    #[allow(clippy::useless_conversion, reason = "its width depends on the architecture")]
+    let kind = i64::from(statfs(&dir).map_err(|e| failed(e.to_string()))?.f_type);
+    if let Some((_, name)) = VOLATILE.iter().find(|(number, _)| *number == kind)
         && !config.state.allow_volatile
     {
         let why =

@@ -241,21 +241,24 @@ impl<D: Disk> Engine<D> {
         let quantity = self.quantity(measure, new)?;
         let at = new.at.as_deref().map(|text| read_at(text, now)).transpose()?;
         let tags = if new.tags.is_empty() { Tags::default() } else { self.tags(measure, new)? };
-        let Some(placed) = self.state.place(measure, at, now) else {
-            let message = "its hour is sealed, and a max or last cannot be moved into another hour; leave out \"at\"";
-            return Err(refuse(Code::HourClosed, message.into()));
-        };
+        let placed = self.state.place(measure, at, now);
         let increment = Increment {
             dimension: id,
-            hour: placed.hour,
-            late: placed.late,
+            hour: placed.map_or(Hour::default(), |p| p.hour),
+            late: placed.is_some_and(|p| p.late),
             quantity,
             at,
             key: new.key.as_deref().map(str::to_owned),
             tags,
         };
         let key = increment.key.as_deref().map(|key| key_of(peer, key, &increment, now)).transpose()?;
-        Ok(Checked { increment, key })
+        let checked = Checked { increment, key };
+        // A retry whose increment was taken while its hour was open needs no hour any more.
+        if placed.is_none() && self.known(&checked)?.is_none() {
+            let message = "its hour is sealed, and a max or last cannot be moved into another hour; leave out \"at\"";
+            return Err(refuse(Code::HourClosed, message.into()));
+        }
+        Ok(checked)
     }
 
     fn quantity(&self, measure: Measure, new: &NewIncrement<'_>) -> Result<u64, Refusal> {

@@ -63,7 +63,7 @@ impl State {
         let spilled = take_above(&mut units, billed - QUANTITY_MAX);
         let spilled_units: i64 = spilled.iter().map(|(_, n)| n).sum();
         let spill_value = unit.times(spilled_units).unwrap_or_default();
-        let spill = (spilled_units > 0).then(|| Carry { from: key, units: spilled, value: spill_value });
+        let spill = (spilled_units > 0).then_some(Carry { from: key, units: spilled, value: spill_value });
 
         let quantity = u32::try_from(billed - spilled_units).unwrap_or(0);
         let sends = quantity > 0 || send_zero || !dimension.carry.is_empty();

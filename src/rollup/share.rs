@@ -1,5 +1,7 @@
 //! Splitting billed units over tags: whole numbers whose sum is exactly the quantity, by largest remainder.
 
+use std::cmp::Reverse;
+
 use crate::decimal::Amount;
 use crate::tags::Tags;
 
@@ -26,9 +28,9 @@ pub fn split<'a>(shares: &[(&'a Tags, Amount)], unit: Amount, total_units: i64) 
     let mut order: Vec<usize> = (0..parts.len()).collect();
     let left = |parts: &[Share<'_>], i: usize| parts.get(i).map_or(Amount::ZERO, |p| p.left);
     if missing > 0 {
-        order.sort_by(|a, b| left(&parts, *b).cmp(&left(&parts, *a)));
+        order.sort_by_key(|i| Reverse(left(&parts, *i)));
     } else {
-        order.sort_by(|a, b| left(&parts, *a).cmp(&left(&parts, *b)));
+        order.sort_by_key(|i| left(&parts, *i));
     }
     // One round is enough when units are missing; taking back may need more, as shares without a unit have none to give.
     while missing != 0 {

@@ -96,6 +96,10 @@ impl<'a> Scanner<'a> {
                 expected += 1;
                 continue;
             }
+            if known_end.is_none() && self.tail(at) == Tail::Clean {
+                // The usual end. Nothing can be found in zeros, and a segment has many.
+                break;
+            }
             let next = self.next_valid(at, limit, expected);
             let was_durable = known_end.is_some() || self.proven_durable(at, limit, expected);
             if !was_durable {

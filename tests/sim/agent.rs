@@ -6,18 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use meterd::config::{Late, Measure, Round, ZeroRecords};
-use meterd::decimal::Amount;
-use meterd::engine::{Code, Engine, NewIncrement, Options, Sending};
-use meterd::entry::{Entry, Peer, RecordKey, Request, Rules, kind};
+use meterd::engine::{Code, Engine, NewIncrement, Sending};
+use meterd::entry::{Peer, RecordKey, Request};
 use meterd::hour::Timestamp;
 use meterd::index::Index;
-use meterd::wal::{LogError, Purpose};
+use meterd::wal::LogError;
 
 use super::aws::Aws;
 use super::cuts;
 use super::disk::{Fault, SimDisk};
-use super::machine::{self, NOW};
+use super::machine::NOW;
+use super::setup::{KEYED, PLAIN, options};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -41,64 +40,30 @@ pub enum Step {
     Free(Option<usize>),
 }
 
-const PLAIN: &str = "requests";
-const KEYED: &str = "gigabytes";
-const UNIT: i64 = 10;
-
 #[derive(Debug, Clone, Copy, Default)]
-struct Tally {
-    sent: i128,
-    acked: i128,
+pub(super) struct Tally {
+    pub sent: i128,
+    pub acked: i128,
 }
 
 pub struct Agent {
     pub disk: SimDisk,
     pub engine: Option<Engine<SimDisk>>,
     pub now: Timestamp,
-    aws: Aws,
+    pub(super) aws: Aws,
     rng: Rng,
-    plain: Tally,
+    pub(super) plain: Tally,
     /// Taken, and not yet committed.
     taken: i128,
     /// By key: how much, and whether it was acknowledged.
-    keys: BTreeMap<String, (u64, bool)>,
+    pub(super) keys: BTreeMap<String, (u64, bool)>,
     keys_taken: Vec<String>,
-    sealed: BTreeMap<RecordKey, Request>,
+    pub(super) sealed: BTreeMap<RecordKey, Request>,
     faulty: bool,
     poisoned: bool,
     pub starts: u64,
     /// Whether durable attempts are looked for on the disk before each call (slow).
     pub strict: bool,
-}
-
-fn rules(name: &str, unit: i64) -> Rules {
-    Rules {
-        name: name.into(),
-        measure: Measure::Sum,
-        sticky: false,
-        unit: Amount::from_units(unit),
-        round: Round::Carry,
-        hold_above: None,
-        included: None,
-        from: Vec::new(),
-    }
-}
-
-pub fn options(segment_bytes: u64) -> Options {
-    Options {
-        product_code: "p".into(),
-        dimensions: vec![rules(PLAIN, 1), rules(KEYED, UNIT)],
-        window: Duration::from_secs(6 * 3600),
-        late: Late::CarryForward,
-        zero_records: ZeroRecords::Off,
-        grace: Duration::from_secs(60),
-        offset: Duration::from_secs(120),
-        instance: Some("i-1".into()),
-        segment_bytes,
-        purpose: Purpose::Test,
-        judge_clock: false,
-        threads: false,
-    }
 }
 
 impl Agent {
@@ -199,7 +164,7 @@ impl Agent {
         }
     }
 
-    fn engine(&mut self) -> &mut Engine<SimDisk> {
+    pub(super) fn engine(&mut self) -> &mut Engine<SimDisk> {
         self.engine.as_mut().expect("running")
     }
 
@@ -337,15 +302,6 @@ impl Agent {
         }
     }
 
-    /// Attempts of a record that a power cut now would leave.
-    fn durable_attempts(&self, key: &RecordKey) -> Result<u64, String> {
-        let disk = self.disk.fork();
-        disk.cut(&mut cuts::by_seed(0));
-        let facts = machine::read_all(&disk)?;
-        let attempts = facts.iter().filter(|f| f.kind == kind::ATTEMPT).map(|f| Entry::decode(f.kind, &f.payload));
-        Ok(attempts.filter(|e| matches!(e, Ok(Entry::Attempt(a)) if a.key == *key)).count() as u64)
-    }
-
     fn start(&mut self) -> Result<(), String> {
         if self.engine.is_some() || self.disk.is_halted() {
             return Ok(());
@@ -363,63 +319,5 @@ impl Agent {
             return Err("corruption where nothing rotted".into());
         }
         self.look()
-    }
-
-    /// The books, the tallies and the records, after something became durable.
-    fn look(&mut self) -> Result<(), String> {
-        let engine = self.engine.as_ref().expect("running");
-        let books = engine.state().books();
-        let [plain, keyed] = books.as_slice() else { return Err(format!("{} dimensions", books.len())) };
-        for book in &books {
-            if !book.balanced() {
-                return Err(format!("books do not balance: {book:?}"));
-            }
-        }
-        let million = 1_000_000;
-        let (received, Tally { sent, acked }) = (plain.received.millionths() / million, self.plain);
-        if received < acked || received > sent {
-            return Err(format!("acknowledged {acked}, received {received}, sent {sent}"));
-        }
-        let received = keyed.received.millionths() / million;
-        let acked: i128 = self.keys.values().filter(|(_, acked)| *acked).map(|(q, _)| i128::from(*q)).sum();
-        let sent: i128 = self.keys.values().map(|(q, _)| i128::from(*q)).sum();
-        if received < acked || received > sent {
-            return Err(format!("with keys: acknowledged {acked}, received {received}, sent {sent}"));
-        }
-        for (book, unit) in [(plain, 1), (keyed, i128::from(UNIT))] {
-            let (at_aws, accepted) = (self.aws.units(&book.dimension) * unit, book.accepted.millionths() / million);
-            if at_aws * million > book.received.millionths() || accepted > at_aws {
-                return Err(format!("AWS holds {at_aws} of {}, accepted {accepted}: {book:?}", book.dimension));
-            }
-        }
-        let mut records = engine.index().history().read()?;
-        records.extend(engine.state().records.values().cloned());
-        let found: BTreeMap<_, _> = records.into_iter().map(|r| (r.record.key, r.record.request)).collect();
-        for (key, request) in &self.sealed {
-            match found.get(key) {
-                Some(same) if same == request => {}
-                other => return Err(format!("record {key} was sealed as {request:?} and is {other:?}")),
-            }
-        }
-        self.sealed = found;
-        Ok(())
-    }
-
-    /// Every key is sent until it is acknowledged; then each counts once.
-    pub fn finish(&mut self) -> Result<(), String> {
-        self.step(Step::Crash)?;
-        self.step(Step::Retry(true))?;
-        let sent: i128 = self.keys.values().map(|(q, _)| i128::from(*q)).sum();
-        let books = self.engine().state().books();
-        let received = books.get(1).map(|b| b.received.millionths() / 1_000_000);
-        if received != Some(sent) {
-            return Err(format!("sent with keys and retried: {sent}, received {received:?}"));
-        }
-        self.step(Step::Cut(0))?;
-        self.step(Step::Commit)
-    }
-
-    pub fn records(&self) -> usize {
-        self.sealed.len()
     }
 }

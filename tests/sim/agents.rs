@@ -72,7 +72,7 @@ fn attempt(seed: u64, steps: &[Step]) -> Result<Seen, String> {
 
 #[test]
 fn days_of_an_engine() {
-    let (mut steps, mut total, seeds) = (0, Seen { starts: 0, calls: 0, records: 0 }, count(80));
+    let (mut steps, mut total, seeds) = (0, Seen { starts: 0, calls: 0, records: 0 }, count(300));
     for seed in seeds.clone() {
         let day = day(seed);
         steps += day.len();

@@ -6,9 +6,11 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fastrand::Rng;
-use meterd::disk::{Disk, DiskFile};
+use meterd::disk::Disk;
 
+use super::file::SimFile;
 use super::inode::Inode;
+use super::names::{Change, Dir};
 
 pub const ENOSPC: i32 = 28;
 pub const EDQUOT: i32 = 122;
@@ -26,45 +28,21 @@ pub enum Fault {
     Fail(i32),
 }
 
-/// A change of a directory that is not durable yet.
-#[derive(Debug, Clone)]
-enum Change {
-    Link(String, u64),
-    Unlink(String, u64),
-    Rename(String, u64),
-}
-
-impl Change {
-    fn file(&self) -> u64 {
-        let (Change::Link(_, id) | Change::Unlink(_, id) | Change::Rename(_, id)) = self;
-        *id
-    }
-}
-
-#[derive(Debug, Clone, Default)]
-struct Dir {
-    cache: BTreeMap<String, u64>,
-    durable: BTreeMap<String, u64>,
-    pending: Vec<Change>,
-    /// Whether the directory's own name is durable.
-    anchored: bool,
-}
-
 #[derive(Clone, Default)]
-struct World {
-    files: BTreeMap<u64, Inode>,
+pub struct World {
+    pub files: BTreeMap<u64, Inode>,
     dirs: BTreeMap<String, Dir>,
     next_file: u64,
     ops: u64,
     faults: BTreeMap<u64, Fault>,
-    halted: bool,
-    capacity: Option<usize>,
-    rng: Rng0,
+    pub halted: bool,
+    pub capacity: Option<usize>,
+    pub rng: Rng0,
     trace: Option<Vec<String>>,
 }
 
 #[derive(Clone)]
-struct Rng0(Rng);
+pub struct Rng0(pub Rng);
 
 impl Default for Rng0 {
     fn default() -> Self {
@@ -95,7 +73,7 @@ impl SimDisk {
         disk
     }
 
-    fn lock(&self) -> MutexGuard<'_, World> {
+    pub fn lock(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -220,37 +198,16 @@ impl SimDisk {
     }
 }
 
-impl Dir {
-    /// Makes a change durable. A file has one name at any time, whichever of its renames got there.
-    fn settle(&mut self, change: Change) {
-        match change {
-            Change::Link(name, id) => {
-                self.durable.retain(|_, other| *other != id);
-                self.durable.insert(name, id);
-            }
-            Change::Unlink(name, id) => {
-                if self.durable.get(&name) == Some(&id) {
-                    self.durable.remove(&name);
-                }
-            }
-            Change::Rename(to, id) => {
-                self.durable.retain(|_, other| *other != id);
-                self.durable.insert(to, id);
-            }
-        }
-    }
-}
-
 fn split(name: &str) -> (&str, &str) {
     name.rsplit_once('/').unwrap_or(("", name))
 }
 
-fn missing(name: &str) -> io::Error {
+pub fn missing(name: &str) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("{name} does not exist"))
 }
 
 impl World {
-    fn used(&self) -> usize {
+    pub fn used(&self) -> usize {
         let linked: BTreeSet<u64> = self.dirs.values().flat_map(|d| d.cache.values().copied()).collect();
         self.files.iter().filter(|(id, _)| linked.contains(id)).map(|(_, f)| f.len()).sum()
     }
@@ -263,7 +220,7 @@ impl World {
     }
 
     /// Counts an operation; `Ok(Some(_))`: do it in part and then fail so.
-    fn begin(&mut self, what: impl FnOnce() -> String) -> io::Result<Option<io::Error>> {
+    pub fn begin(&mut self, what: impl FnOnce() -> String) -> io::Result<Option<io::Error>> {
         let dead = || io::Error::other("the process is dead");
         if self.halted {
             return Err(dead());
@@ -388,68 +345,5 @@ impl Disk for SimDisk {
         }
         world.rng.0 = rng;
         failing.map_or(Ok(()), Err)
-    }
-}
-
-/// An open file.
-pub struct SimFile {
-    disk: SimDisk,
-    id: u64,
-}
-
-impl SimFile {
-    fn with<T>(&self, read: impl FnOnce(&Inode) -> T) -> io::Result<T> {
-        self.disk.lock().files.get(&self.id).map(read).ok_or_else(|| missing("the file"))
-    }
-
-    fn sync(&mut self, name: &str, with_length: bool) -> io::Result<()> {
-        let mut world = self.disk.lock();
-        let id = self.id;
-        let failing = world.begin(|| format!("{name} #{id}"))?;
-        let (mut rng, halted) = (world.rng.0.clone(), world.halted);
-        let file = world.files.get_mut(&id).ok_or_else(|| missing("the file"))?;
-        match &failing {
-            None => file.sync(with_length),
-            Some(_) if halted => file.sync_in_part(&mut rng, false),
-            Some(_) => file.sync_in_part(&mut rng, true),
-        }
-        world.rng.0 = rng;
-        failing.map_or(Ok(()), Err)
-    }
-}
-
-impl DiskFile for SimFile {
-    fn len(&self) -> io::Result<u64> {
-        self.with(|file| file.len() as u64)
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.with(|file| file.read(buf, offset as usize))?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
-
-    fn write_all_at(&mut self, data: &[u8], offset: u64) -> io::Result<()> {
-        let mut world = self.disk.lock();
-        let id = self.id;
-        let mut failing = world.begin(|| format!("write #{id} {} bytes at {offset}", data.len()))?;
-        let used = world.used();
-        let room = world.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(used));
-        let mut rng = world.rng.0.clone();
-        let file = world.files.get_mut(&id).ok_or_else(|| missing("the file"))?;
-        let growth = (offset as usize + data.len()).saturating_sub(file.len());
-        if growth > room {
-            failing.get_or_insert_with(|| io::Error::from_raw_os_error(ENOSPC));
-        }
-        let n = if failing.is_some() { rng.usize(0..=data.len() - growth) } else { data.len() };
-        file.write(&data[..n], offset as usize);
-        world.rng.0 = rng;
-        failing.map_or(Ok(()), Err)
-    }
-
-    fn sync_data(&mut self) -> io::Result<()> {
-        self.sync("sync_data", false)
-    }
-
-    fn sync_all(&mut self) -> io::Result<()> {
-        self.sync("sync_all", true)
     }
 }

@@ -170,7 +170,7 @@ fn damage_is_told_though_the_recovery_dies() {
                     let mut dying = machine.fork();
                     dying.run(&[Step::Fault(at, fault), Start, end]).unwrap();
                     let (_, gaps, facts) = started(dying);
-                    assert_eq!(facts, [survivor.clone()]);
+                    assert_eq!(facts, std::slice::from_ref(&survivor));
                     // The last two operations write the gap entry and sync it.
                     let noted = at + 1 >= ops && (fault == Fault::HaltMidway || end != Step::Cut(0));
                     assert!(gaps.len() == 1 || noted, "{fault:?} at {at} of {ops}, {end:?}: {gaps:?}");

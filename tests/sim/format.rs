@@ -35,13 +35,12 @@ fn example() -> Vec<u8> {
         bytes[at..at + 88].copy_from_slice(&header.encode());
     }
     let mut batch_at = bytes.len();
-    let mut seq = header.first_seq;
-    for (kind, payload, ends_batch) in [(1, &b"hello"[..], false), (1, b"world!!", true), (252, &IDLE_AT, true)] {
+    let frames = [(1, &b"hello"[..], false), (1, b"world!!", true), (252, &IDLE_AT, true)];
+    for (seq, (kind, payload, ends_batch)) in (header.first_seq..).zip(frames) {
         let durable_lag = (bytes.len() - batch_at) as u32;
         let at = bytes.len() as u64;
         let frame = FrameHeader { kind, part: Part::Whole, seq, durable_lag };
         frame::encode(&frame, payload, at, &header.seed(), &mut bytes);
-        seq += 1;
         if ends_batch {
             batch_at = bytes.len();
         }

@@ -13,9 +13,9 @@ use meterd::wal::open;
 use meterd::wal::spares::Need;
 use meterd::wal::{Log, LogError, OpenError, Purpose};
 
-use super::agent;
 use super::disk::{EDQUOT, EIO, ENOSPC, EROFS, Fault, SimDisk};
 use super::machine::{NOW, options};
+use super::setup;
 
 fn fresh() -> (SimDisk, Log<SimDisk>) {
     let disk = SimDisk::new(1);
@@ -101,7 +101,7 @@ fn a_full_disk_heals_and_leaves_a_reserve() {
 fn a_full_disk_refuses_usage_and_seals_hours() {
     let disk = SimDisk::new(2);
     let mut engine =
-        Engine::open(Arc::new(disk.clone()), agent::options(16 * 1024), NOW, |_| Ok(Index::in_memory())).unwrap();
+        Engine::open(Arc::new(disk.clone()), setup::options(16 * 1024), NOW, |_| Ok(Index::in_memory())).unwrap();
     let one = |i: u32| NewIncrement {
         dimension: "requests".into(),
         quantity: Some("1".into()),
@@ -145,7 +145,7 @@ fn a_full_disk_refuses_usage_and_seals_hours() {
 #[test]
 fn room_that_is_gone_after_increments_were_taken_is_final() {
     let disk = SimDisk::new(3);
-    let options = agent::options(16 * 1024);
+    let options = setup::options(16 * 1024);
     let mut engine = Engine::open(Arc::new(disk.clone()), options.clone(), NOW, |_| Ok(Index::in_memory())).unwrap();
     let tag = |i: usize| (format!("team{}", i % 5), format!("{i}-{}", "x".repeat(200)));
     // A state that is longer than several segments, so that the checkpoint alone needs more room than was made sure of.

@@ -88,7 +88,7 @@ pub fn shortest<S: Copy>(steps: &[S], fails: impl Fn(&[S]) -> bool) -> Vec<S> {
 
 #[test]
 fn random_workloads() {
-    let (mut steps, mut starts, seeds) = (0, 0, count(400));
+    let (mut steps, mut starts, seeds) = (0, 0, count(1500));
     for seed in seeds.clone() {
         let workload = workload(seed);
         steps += workload.len();

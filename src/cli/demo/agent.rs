@@ -60,17 +60,20 @@ impl Agent {
         serde_json::from_slice(&body).map_err(|error| format!("the agent's status cannot be read: {error}"))
     }
 
-    /// Waits until it answers, unless `give_up` says not to; its first status.
-    pub fn ready<E: From<String>>(&mut self, give_up: impl Fn() -> Result<(), E>) -> Result<Value, E> {
+    /// Waits until it answers, unless `give_up`; its first status.
+    pub fn ready(&mut self, give_up: &dyn Fn() -> bool) -> Result<Value, String> {
         let began = Instant::now();
         loop {
-            give_up()?;
             self.alive()?;
-            match self.status() {
+            let not_yet = match self.status() {
                 Ok(status) if status["ready"] == true => return Ok(status),
-                Err(why) if began.elapsed() > PATIENCE => return Err(why.into()),
-                _ => std::thread::sleep(LOOK_EVERY),
+                Ok(_) => "the agent takes no usage".to_owned(),
+                Err(why) => why,
+            };
+            if give_up() || began.elapsed() > PATIENCE {
+                return Err(not_yet);
             }
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 

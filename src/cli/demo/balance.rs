@@ -123,7 +123,7 @@ mod tests {
         assert!(table(&[lost]).contains("0.000001 MISSING"));
 
         let twice = row("0.5", "1234.600001", 2470, "0.100001");
-        assert!(twice.missing().is_negative() && !all_balanced(&[twice.clone()]));
+        assert!(twice.missing().is_negative() && !all_balanced(std::slice::from_ref(&twice)));
         assert!(table(&[twice]).contains("0.5 TOO MUCH"));
     }
 

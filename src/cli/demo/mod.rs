@@ -22,7 +22,7 @@ use crate::clock::FastClock;
 use balance::{all_balanced, grouped, table};
 use place::Place;
 use screen::{Paint, Screen};
-use script::{Outcome, Stop, Times};
+use script::{Outcome, Times};
 
 /// Watch the main job in about a minute: kill -9, an outage of AWS, and every unit billed
 ///
@@ -64,19 +64,20 @@ pub fn run(args: &Demo) -> u8 {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
     let times = Times { hours: args.hours, speed: args.speed.min(FastClock::SPEED_MAX), seed };
     introduce(&screen, times);
-    let played = script::play(times, &place, &screen, &|| interrupted.load(Ordering::Relaxed));
+    let is_interrupted = || interrupted.load(Ordering::Relaxed);
+    let played = script::play(times, &place, &screen, &is_interrupted);
     screen.done();
     match played {
         Ok(outcome) => conclude(&screen, &place, &outcome),
-        Err(Stop::Interrupted) => {
+        // Ctrl-C goes to the agent as well: what fails because of that is no failure.
+        Err(_) if is_interrupted() => {
             place.remove();
             screen.line("interrupted");
             exit::INTERRUPTED
         }
-        Err(Stop::Failed(message)) => {
-            let code = fail(&screen, &message);
-            screen.line(&format!("the agent's log and state are kept in {}; seed {seed}", place.dir.display()));
-            code
+        Err(message) => {
+            let kept = place.dir.display();
+            fail(&screen, &format!("{message}\nthe agent's log and state are kept in {kept}; seed {seed}"))
         }
     }
 }
@@ -87,7 +88,7 @@ fn introduce(screen: &Screen, times: Times) {
     screen.paragraph(&format!(
         "{hours} hours of an instance's life in {} seconds. Applications report usage to the real agent, which rolls it \
          into one record per hour and dimension and sends those to AWS. It will be killed with -9 twice, at moments that \
-         it does not choose, and AWS will be out for an hour. In the end every unit that was answered with ok must be \
+         it does not choose, AWS will be out for an hour, and two applications lose answers and send again. In the end every unit that was answered with ok must be \
          billed, exactly once. AWS is a simulation on this machine: nothing leaves it.",
         hours * 3600 / speed
     ));
@@ -134,39 +135,26 @@ fn conclude(screen: &Screen, place: &Place, outcome: &Outcome) -> u8 {
 }
 
 fn facts(outcome: &Outcome) -> Vec<String> {
-    let number = |n: u64| grouped(&n.to_string());
+    let number = |n: u64, what: &str| format!("{} {what}{}", grouped(&n.to_string()), if n == 1 { "" } else { "s" });
     let (increments, duplicates, refused) = outcome.counts;
-    let plural = |n: u64, one: &str, many: &str| format!("{} {}", number(n), if n == 1 { one } else { many });
+    let away = outcome.longest_away.as_millis();
     let mut facts = vec![
+        format!("{} acknowledged, each of them on disk before its ok", number(increments, "increment")),
         format!(
-            "{} acknowledged by the agent, each after it was on disk",
-            plural(increments, "increment", "increments")
+            "{} sent again after a lost answer: known by their keys, counted once",
+            number(duplicates, "increment")
         ),
-        format!(
-            "{} sent again after a kill had been taken before: answered as known, counted once",
-            plural(duplicates, "increment", "increments")
-        ),
-        format!(
-            "{}, the agent away for {} ms at most",
-            plural(outcome.kills, "kill -9", "kills with -9"),
-            outcome.longest_away.as_millis()
-        ),
-        format!(
-            "{} reached AWS, {} billed",
-            plural(outcome.calls, "call", "calls"),
-            plural(outcome.records, "record", "records")
-        ),
+        format!("{} by kill -9, the agent away for {away} ms at most", number(outcome.kills, "restart")),
+        format!("{} reached AWS, {} billed", number(outcome.calls, "call"), number(outcome.records, "record")),
     ];
     if refused > 0 {
-        facts.push(format!(
-            "{} refused, for their hour was sealed; not in the table",
-            plural(refused, "report", "reports")
-        ));
+        facts
+            .push(format!("{} of users refused, for the hour was sealed; not in the table", number(refused, "report")));
     }
     facts
 }
 
 fn fail(screen: &Screen, message: &str) -> u8 {
-    screen.line(&format!("{}: {message}", screen.paint(Paint::Bad, "meterd demo")));
+    screen.complain(&format!("meterd demo: {message}"));
     exit::REFUSED
 }

@@ -49,6 +49,14 @@ impl Screen {
         });
     }
 
+    /// What went wrong, on standard error.
+    pub fn complain(&self, text: &str) {
+        self.bar.suspend(|| {
+            // There is no third place to tell that nobody reads the second.
+            let _ = writeln!(std::io::stderr(), "{text}");
+        });
+    }
+
     /// A paragraph.
     pub fn paragraph(&self, text: &str) {
         let mut line = String::new();

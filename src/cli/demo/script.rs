@@ -17,7 +17,7 @@ use crate::decimal::Amount;
 use crate::hour::{Hour, Timestamp};
 use crate::simulate::{LedgerRecord, Options, Outage, Simulation};
 
-/// The dimensions, as a seller configures them, and below the unit of each once more for the judgement.
+/// The dimensions, as a seller configures them.
 const DIMENSIONS: &str = r#"
 [[dimension]]
 name = "requests"
@@ -31,6 +31,7 @@ unit = "0.5"
 name = "users"
 measure = "max"
 "#;
+/// What the table shows, with the units that [`DIMENSIONS`] gives them.
 const BILLED: [(Reports, Amount); 3] = [
     (Reports::Requests, Amount::from_units(1000)),
     (Reports::Gigabytes, Amount::from_millionths(500_000)),
@@ -38,15 +39,15 @@ const BILLED: [(Reports, Amount); 3] = [
 ];
 
 const APPLICATIONS: [Application; 5] = [
-    app("api", Reports::Requests, 1, 2),
-    app("batch", Reports::Requests, 150, 50),
-    app("upload", Reports::Gigabytes, 4, 16),
-    app("download", Reports::Gigabytes, 4, 16),
-    app("users", Reports::Users, 1, 20),
+    app("api", Reports::Requests, 1, 2, 0),
+    app("batch", Reports::Requests, 150, 50, 0),
+    app("upload", Reports::Gigabytes, 4, 16, 50),
+    app("download", Reports::Gigabytes, 4, 16, 0),
+    app("users", Reports::Users, 1, 20, 20),
 ];
 
-const fn app(name: &'static str, reports: Reports, burst: usize, every_ms: u64) -> Application {
-    Application { name, reports, burst, every: Duration::from_millis(every_ms) }
+const fn app(name: &'static str, reports: Reports, burst: usize, every_ms: u64, breaks_off: u32) -> Application {
+    Application { name, reports, burst, every: Duration::from_millis(every_ms), breaks_off }
 }
 
 /// How long between two looks at everything.
@@ -92,20 +93,6 @@ pub struct Outcome {
     pub seed: u64,
 }
 
-/// Why the demo ended before its end.
-pub enum Stop {
-    /// Somebody wanted it to.
-    Interrupted,
-    /// Something that should not happen.
-    Failed(String),
-}
-
-impl From<String> for Stop {
-    fn from(message: String) -> Self {
-        Stop::Failed(message)
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Kill,
@@ -122,7 +109,7 @@ fn events(times: Times) -> Vec<(Duration, Event)> {
     let mut between = |from: u32, to: u32| all / 100 * random.u32(from..=to) + MINUTE * random.u32(0..=10);
     let middle = MINUTE * 60 * (times.hours / 2);
     let mut events = vec![
-        (between(8, 38), Event::Kill),
+        (between(8, 30), Event::Kill),
         (middle - MINUTE * 20, Event::OutageBegins),
         (middle + MINUTE * 40, Event::OutageEnds),
         (between(50, 90), Event::Kill),
@@ -151,7 +138,7 @@ struct Play<'a> {
 }
 
 /// Plays it all.
-pub fn play(times: Times, place: &Place, screen: &Screen, interrupted: &dyn Fn() -> bool) -> Result<Outcome, Stop> {
+pub fn play(times: Times, place: &Place, screen: &Screen, interrupted: &dyn Fn() -> bool) -> Result<Outcome, String> {
     let began = SystemClock::default().now().hour().start();
     let clock: Arc<dyn Clock> = Arc::new(FastClock::new(began, times.speed));
     let free_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -162,7 +149,7 @@ pub fn play(times: Times, place: &Place, screen: &Screen, interrupted: &dyn Fn()
     let deadline = Instant::now() + clock.real(all) * 2 + SLACK;
     let (config, socket, log) = (place.config(), place.socket(), place.log());
     let mut agent = Agent::start(Launch { config, socket, log, clock: Arc::clone(&clock), speed: times.speed })?;
-    agent.ready(|| if interrupted() { Err(Stop::Interrupted) } else { Ok(()) })?;
+    agent.ready(interrupted)?;
     screen.event(
         clock.now(),
         &format!("the agent is up (pid {}); {} applications begin", agent.pid(), APPLICATIONS.len()),
@@ -195,7 +182,7 @@ pub fn play(times: Times, place: &Place, screen: &Screen, interrupted: &dyn Fn()
 
 impl Play<'_> {
     /// Looks after everything until `done`.
-    fn wait_until(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), Stop> {
+    fn wait_until(&mut self, done: impl Fn(&Self) -> bool) -> Result<(), String> {
         while !done(self) {
             self.check()?;
             self.agent.alive()?;
@@ -208,21 +195,21 @@ impl Play<'_> {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), Stop> {
+    fn check(&self) -> Result<(), String> {
         if (self.interrupted)() {
-            return Err(Stop::Interrupted);
+            return Err("interrupted".into());
         }
         if let Some(why) = self.writers.failure() {
-            return Err(Stop::Failed(why.to_owned()));
+            return Err(why.to_owned());
         }
         if Instant::now() > self.deadline {
             let waiting = self.agent.status().map_or_else(|why| why, |status| status["books"].to_string());
-            return Err(Stop::Failed(format!("it takes far too long; where the usage is: {waiting}")));
+            return Err(format!("it takes far too long; where the usage is: {waiting}"));
         }
         Ok(())
     }
 
-    fn happen(&mut self, event: Event) -> Result<(), Stop> {
+    fn happen(&mut self, event: Event) -> Result<(), String> {
         let now = self.clock.now();
         match event {
             Event::Kill => self.kill()?,
@@ -245,22 +232,19 @@ impl Play<'_> {
         Ok(())
     }
 
-    fn kill(&mut self) -> Result<(), Stop> {
+    fn kill(&mut self) -> Result<(), String> {
         let (pid, at) = (self.agent.pid(), self.clock.now());
         let (acknowledged, ..) = self.writers.counts();
         let killed = Instant::now();
         self.agent.kill_and_restart()?;
-        let interrupted = self.interrupted;
-        let status = self.agent.ready(|| if interrupted() { Err(Stop::Interrupted) } else { Ok(()) })?;
+        let status = self.agent.ready(self.interrupted)?;
         let away = killed.elapsed();
         self.kills += 1;
         self.longest_away = self.longest_away.max(away);
         let logged = status["log"]["accepted_seq"].as_u64().unwrap_or(0);
         let [was, is] = [acknowledged, logged].map(|n| grouped(&n.to_string()));
         if logged < acknowledged {
-            return Err(Stop::Failed(format!(
-                "{was} increments were acknowledged before kill -9, after it the log has {is}"
-            )));
+            return Err(format!("{was} increments were acknowledged before kill -9, after it the log has {is}"));
         }
         let text = format!(
             "kill -9 {pid}: {was} increments acknowledged so far; back after {} ms with {is}",
@@ -287,7 +271,7 @@ impl Play<'_> {
     }
 
     /// Waits until the agent has nothing left but the remainders; its books.
-    fn settle(&mut self) -> Result<Vec<Value>, Stop> {
+    fn settle(&mut self) -> Result<Vec<Value>, String> {
         loop {
             let status = self.agent.status()?;
             let books = status["books"].as_array().cloned().unwrap_or_default();
@@ -300,7 +284,7 @@ impl Play<'_> {
         }
     }
 
-    fn judge(mut self, books: Vec<Value>, seed: u64) -> Result<Outcome, Stop> {
+    fn judge(mut self, books: Vec<Value>, seed: u64) -> Result<Outcome, String> {
         self.news(Duration::ZERO);
         self.agent.terminate()?;
         self.screen.event(self.clock.now(), "the agent stops on SIGTERM");

@@ -38,6 +38,8 @@ pub struct Application {
     pub burst: usize,
     /// Time from one burst to the next.
     pub every: Duration,
+    /// One burst in this many it breaks off before it has read the answers, and sends all of it again; 0: never.
+    pub breaks_off: u32,
 }
 
 /// What an application reports.
@@ -298,6 +300,11 @@ impl Writer {
         };
         let lines: String = self.unanswered.iter().map(|line| line.text.as_str()).collect();
         connection.get_mut().write_all(lines.as_bytes())?;
+        let one_in = self.application.breaks_off;
+        if one_in > 0 && self.random.u32(0..one_in) == 0 {
+            // What a time-out, a crash or a lost answer looks like to the agent.
+            return Err(Broken::Again);
+        }
         let mut text = String::new();
         while let Some(line) = self.unanswered.front() {
             text.clear();
