@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::clients::HttpClient;
 use super::commands::{Command, Gone, Handle};
@@ -32,26 +34,47 @@ pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// Serves the connections that the core hands over, until it is gone.
+/// How long clients may take to hear their last answers when the agent stops.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Serves the connections that the core hands over, until it is gone and every answer it gave has been passed on: what
+/// was made durable must not look as if nobody knew of it.
 pub async fn serve(mut clients: UnboundedReceiver<HttpClient>, core: Handle) {
-    while let Some(client) = clients.recv().await {
-        let core = core.clone();
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection(client, core).await {
+    let (stopping, _) = watch::channel(());
+    let mut connections = JoinSet::new();
+    loop {
+        let client = tokio::select! {
+            client = clients.recv() => client,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+        };
+        let Some(client) = client else { break };
+        let (core, stop) = (core.clone(), stopping.subscribe());
+        connections.spawn_local(async move {
+            if let Err(error) = connection(client, core, stop).await {
                 tracing::debug!(%error, "an HTTP connection ended");
             }
         });
     }
+    stopping.send_replace(());
+    // Whoever has not read its answer by then does not listen.
+    let _ = tokio::time::timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn connection(client: HttpClient, core: Handle) -> io::Result<()> {
+async fn connection(client: HttpClient, core: Handle, mut stop: watch::Receiver<()>) -> io::Result<()> {
     let HttpClient { socket, peer, read, ticket } = client;
     let stream = Replayed { read, at: 0, stream: UnixStream::from_std(StdStream::from(socket))? };
     let service = service_fn(|request| answer(request, peer, &core));
     let server = http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).to_owned();
-    let served = server.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other);
+    let mut serving = pin!(server.serve_connection(TokioIo::new(stream), service));
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        _ = stop.changed() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
     drop(ticket);
-    served
+    served.map_err(io::Error::other)
 }
 
 async fn answer(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<Answer, Infallible> {

@@ -136,7 +136,7 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ask = identity == Identity::AskMetadata;
-    thread::Builder::new().name("tokio".into()).spawn(move || {
+    let beside = thread::Builder::new().name("tokio".into()).spawn(move || {
         let tasks = tokio::task::LocalSet::new();
         tasks.block_on(&runtime, async move {
             tokio::task::spawn_local(submitter.run());
@@ -150,7 +150,10 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
         runtime.shutdown_timeout(Duration::from_millis(100));
     })?;
     ready();
-    match core.run()? {
+    let ended = core.run();
+    // It passes on the answers that the core gave last. If it panicked, nobody is left to be told.
+    let _ = beside.join();
+    match ended? {
         Ended::Stopped => {
             tracing::info!("stopped; the log is closed in order");
             Ok(())

@@ -3,8 +3,8 @@
 //! Every wait polls a condition until a deadline far away, clocks are the agent's own (`--clock-start`,
 //! `--clock-speed`), and every test has a directory, a socket and an AWS of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at the first surprise")]
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what was skipped, and the agent's log after a failure")]
-#![allow(clippy::float_arithmetic, reason = "clocks of tests; usage stays in integers here too")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test says what it skips, and shows the agent's log")]
+#![allow(clippy::float_arithmetic, reason = "a test's own clock counts no money")]
 
 mod fake_aws;
 mod socket;
