@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meterd::config::{Late, Measure, Round, ZeroRecords};
+use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::disk::RealDisk;
 use meterd::engine::{Code, Engine, NewIncrement, Options};
@@ -36,7 +36,7 @@ fn options() -> Options {
         late: Late::CarryForward,
         zero_records: ZeroRecords::Off,
         grace: Duration::from_secs(60),
-        offset: Duration::from_secs(60),
+        offset: Offset::Fixed(Duration::from_secs(60)),
         instance: Some("i-0123456789abcdef0".into()),
         segment_bytes: 1024 * 1024,
         purpose: Purpose::Test,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meterd::config::{Late, Measure, Round, ZeroRecords};
+use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::disk::RealDisk;
 use meterd::engine::{Engine, NewIncrement, NotSettled, Options, Sending};
@@ -61,7 +61,7 @@ impl World {
             late: Late::CarryForward,
             zero_records: ZeroRecords::Off,
             grace: MINUTE,
-            offset: MINUTE,
+            offset: Offset::Fixed(MINUTE),
             instance: Some("i-0123456789abcdef0".into()),
             segment_bytes: 1024 * 1024,
             purpose: Purpose::Test,

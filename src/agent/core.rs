@@ -74,6 +74,8 @@ pub struct Core<D: Disk> {
     started: Timestamp,
     /// When the last batch was written, until its mark has been.
     unmarked_since: Option<Instant>,
+    /// When something is to be sealed or closed next.
+    tick_at: Timestamp,
     stopping: bool,
 }
 
@@ -98,8 +100,9 @@ impl<D: Disk> Core<D> {
         wiring.signals.set_nonblocking(true)?;
         let mut signals = UnixStream::from_std(wiring.signals.try_clone()?);
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        let now = wiring.clock.now();
         Ok(Core {
-            started: wiring.clock.now(),
+            started: now,
             engine,
             wiring,
             poll,
@@ -107,6 +110,7 @@ impl<D: Disk> Core<D> {
             signals,
             staged: Vec::new(),
             unmarked_since: None,
+            tick_at: now,
             stopping: false,
         })
     }
@@ -115,9 +119,8 @@ impl<D: Disk> Core<D> {
     pub fn run(mut self) -> io::Result<Ended> {
         let mut events = Events::with_capacity(256);
         let mut submitter_done = false;
-        let mut tick_at = self.wiring.clock.now();
         loop {
-            self.wait(&mut events, tick_at)?;
+            self.wait(&mut events)?;
             if self.wiring.hangup.swap(false, Ordering::Relaxed) {
                 tracing::warn!("SIGHUP: this version reads its configuration at the start only; restart it instead");
             }
@@ -135,7 +138,7 @@ impl<D: Disk> Core<D> {
             }
             let turn = self
                 .turn(now, &mut submitter_done)
-                .and_then(|()| if now >= tick_at { self.tick(now).map(|next| tick_at = next) } else { Ok(()) });
+                .and_then(|()| if now >= self.tick_at { self.tick(now) } else { Ok(()) });
             if let Err(error) = turn {
                 self.fail_everybody(&error.to_string());
                 return Ok(Ended::DiskFailed(error.to_string()));
@@ -149,9 +152,9 @@ impl<D: Disk> Core<D> {
         }
     }
 
-    fn wait(&mut self, events: &mut Events, tick_at: Timestamp) -> io::Result<()> {
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let clock = &self.wiring.clock;
-        let mut timeout = clock.real(tick_at.since(clock.now())).max(Duration::from_millis(1));
+        let mut timeout = clock.real(self.tick_at.since(clock.now())).max(Duration::from_millis(1));
         if let Some(since) = self.unmarked_since {
             timeout = timeout.min(IDLE_MARK_AFTER.saturating_sub(since.elapsed()));
         }
@@ -196,18 +199,19 @@ impl<D: Disk> Core<D> {
         Ok(())
     }
 
-    /// Seals and closes what is due; when to come back.
-    fn tick(&mut self, now: Timestamp) -> Result<Timestamp, LogError> {
+    /// Seals and closes what is due, and notes when to come back.
+    fn tick(&mut self, now: Timestamp) -> Result<(), LogError> {
         match self.engine.tick(now) {
             Ok(()) => {
                 self.wiring.sealed.notify_one();
-                let next = self.engine.next_tick(now);
                 // Something that stays due (no instance yet) is looked at again in a while.
-                Ok(next.max(now.plus(Duration::from_secs(1))))
+                self.tick_at = self.engine.next_tick(now).max(now.plus(Duration::from_secs(1)));
+                Ok(())
             }
             Err(LogError::Full(why)) => {
                 tracing::warn!(why, "no room to seal; trying again");
-                Ok(now.plus(ROOM_RETRY))
+                self.tick_at = now.plus(ROOM_RETRY);
+                Ok(())
             }
             Err(poisoned) => Err(poisoned),
         }
@@ -231,6 +235,8 @@ impl<D: Disk> Core<D> {
             }
             Command::Answered(key, answer, reply) => {
                 let written = self.engine.answered(key, &answer, now);
+                // An answer may be the last: its units are to be on their way before the next hour is sealed.
+                self.tick_at = now;
                 let poisoned = poison(&written);
                 let _ = reply.send(written);
                 poisoned?;

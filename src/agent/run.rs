@@ -23,7 +23,7 @@ use super::identity::{self, Identity};
 use super::lock::{Lock, LockError};
 use super::submitter::Submitter;
 use crate::clock::Clock;
-use crate::config::{Config, Dimension, Offset};
+use crate::config::{Config, Dimension};
 use crate::disk::RealDisk;
 use crate::engine::{Engine, EngineError, Options};
 use crate::entry::Rules;
@@ -208,19 +208,14 @@ fn options(config: &Config, identity: &Identity, purpose: Purpose, own_clock: bo
         Identity::Known(name) => Some(name.clone()),
         Identity::AskMetadata | Identity::Unknown => None,
     };
-    let grace = config.hour.grace;
-    let offset = match config.submit.offset {
-        Offset::Fixed(offset) => offset,
-        Offset::Auto => spread(&config.product.code, instance.as_deref().unwrap_or_default()),
-    };
     Options {
         product_code: config.product.code.clone(),
         dimensions: config.dimensions.iter().map(rules).collect(),
         window: config.submit.window,
         late: config.submit.late,
         zero_records: config.submit.zero_records,
-        grace,
-        offset: offset.max(grace),
+        grace: config.hour.grace,
+        offset: config.submit.offset,
         instance,
         segment_bytes: u64::from(config.state.segment_bytes),
         purpose,
@@ -240,14 +235,6 @@ fn rules(dimension: &Dimension) -> Rules {
         included: dimension.included.clone(),
         from: dimension.from.clone(),
     }
-}
-
-/// 2 to 12 minutes after the hour, always the same for one instance: a fleet that all sends at the hour breaks AWS's
-/// quota for the account.
-fn spread(product: &str, instance: &str) -> Duration {
-    let digest = crate::index::digest(&[product.as_bytes(), instance.as_bytes()]);
-    let number = digest.iter().fold(0u64, |n, byte| (n << 8 | u64::from(*byte)) % 600);
-    Duration::from_secs(120 + number)
 }
 
 fn report<D: crate::disk::Disk>(engine: &Engine<D>) {

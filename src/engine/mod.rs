@@ -6,10 +6,12 @@
 
 mod building;
 mod deadlines;
+mod recover;
 mod sending;
 mod settle;
 mod take;
 
+pub use recover::read_only;
 pub use sending::Sending;
 pub use settle::NotSettled;
 pub use take::{Code, NewIncrement, Refusal, Taken};
@@ -18,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{self, Measure, ZeroRecords};
+use crate::config::{self, Measure, Offset, ZeroRecords};
 use crate::disk::Disk;
 use crate::entry::{self, Answered, Closed, DimensionId, Ending, Entry, Rules, Setup, Verdict};
 use crate::hour::{Hour, Timestamp};
@@ -31,6 +33,7 @@ use crate::wal::open::{self as wal_open, Entry as LogEntry};
 use crate::wal::spares::Need;
 use crate::wal::{Log, LogError, LogId, OpenError, Purpose, Report};
 use building::Building;
+use recover::{catch_up, fold};
 
 /// What an engine is opened with.
 #[derive(Debug, Clone)]
@@ -48,7 +51,7 @@ pub struct Options {
     /// How long an hour stays open for usage that is stamped with it.
     pub grace: Duration,
     /// How long after an hour its records go out.
-    pub offset: Duration,
+    pub offset: Offset,
     /// The instance, if it is known.
     pub instance: Option<String>,
     /// Length of a new segment in bytes.
@@ -387,64 +390,4 @@ fn now_matters(hour: Hour, last: Hour) -> bool {
 /// An entry that cannot be put into bytes is a fault of this program, and nothing of it was written.
 fn unwritable(error: entry::CodecError) -> LogError {
     LogError::Poisoned(format!("an entry cannot be encoded: {error}").into())
-}
-
-/// What a folded entry means for the index.
-enum Change {
-    Usage(entry::Usage),
-    Records(Vec<crate::rollup::state::RecordState>),
-}
-
-impl Change {
-    fn into_index(self, index: &mut Index) {
-        match self {
-            Change::Usage(usage) => take::index_keys(&usage, index),
-            Change::Records(records) => records.into_iter().for_each(|r| index.add_record(r)),
-        }
-    }
-}
-
-fn fold(state: &mut State, e: LogEntry<'_>, changed: &mut dyn FnMut(Change)) -> Result<(), String> {
-    if e.kind == entry::kind::CHECKPOINT {
-        *state = entry::decode(e.payload).map_err(|e| e.to_string())?;
-        return Ok(());
-    }
-    let entry = Entry::decode(e.kind, e.payload).map_err(|e| e.to_string())?;
-    let finished = state.apply(&entry);
-    if !finished.is_empty() {
-        changed(Change::Records(finished));
-    }
-    if let Entry::Usage(usage) = entry
-        && take::has_keys(&usage)
-    {
-        changed(Change::Usage(usage));
-    }
-    Ok(())
-}
-
-/// What a log is folded to, without touching it.
-pub fn read_only<D: Disk>(disk: &D) -> Result<State, OpenError> {
-    let mut state = State::default();
-    wal_open::peek(disk, entry::kind::CHECKPOINT, &mut |e| fold(&mut state, e, &mut drop))?;
-    Ok(state)
-}
-
-/// Reads into the index what the log has and it has not: all of it, if it is empty.
-fn catch_up<D: Disk>(disk: &D, index: &mut Index) -> Result<(), EngineError> {
-    let applied = index.applied();
-    tracing::info!(from = applied + 1, "bringing the index up to the log");
-    let mut state = State::default();
-    wal_open::replay(disk, applied + 1, entry::kind::CHECKPOINT, &mut |e| {
-        let seq = e.seq;
-        fold(&mut state, e, &mut |change| {
-            if seq > applied {
-                change.into_index(index);
-            }
-        })?;
-        if seq > applied {
-            index.advance(seq, Hour::default(), false);
-        }
-        Ok(())
-    })?;
-    Ok(())
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::config::Offset;
 use crate::disk::Disk;
 use crate::entry::{Answered, Attempt, Entry, RecordKey, Request, Verdict};
 use crate::hour::Timestamp;
 use crate::submit::answer::{self, Reply};
-use crate::submit::outbox::Next;
+use crate::submit::outbox::{Next, spread};
 use crate::wal::LogError;
 use crate::wal::spares::Need;
 
@@ -45,7 +46,7 @@ pub struct AwsSeen {
 impl<D: Disk> Engine<D> {
     /// What the submitter is to do now. For a record the attempt is durable when this returns.
     pub fn next_sending(&mut self, now: Timestamp) -> Result<Sending, LogError> {
-        match self.outbox.next(&self.state, now, self.options.offset) {
+        match self.outbox.next(&self.state, now, self.offset()) {
             Next::Idle => Ok(Sending::Idle),
             Next::Wait(until) => Ok(Sending::Wait(until)),
             Next::Probe(key) => Ok(self.request(key).map_or(Sending::Idle, Sending::Probe)),
@@ -57,6 +58,15 @@ impl<D: Disk> Engine<D> {
                 Ok(Sending::Record(key, request))
             }
         }
+    }
+
+    /// How long after an hour its records go out; not before its grace is over.
+    fn offset(&self) -> Duration {
+        let offset = match (self.options.offset, &self.state.instance) {
+            (Offset::Fixed(offset), _) => offset,
+            (Offset::Auto, instance) => spread(&self.state.product_code, instance.as_deref().unwrap_or_default()),
+        };
+        offset.max(self.options.grace)
     }
 
     fn request(&self, key: RecordKey) -> Option<Request> {

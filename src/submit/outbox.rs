@@ -160,6 +160,14 @@ fn is_sendable(record: &RecordState, state: &State, now: Timestamp) -> bool {
         && record.record.request.timestamp <= now
 }
 
+/// 2 to 12 minutes after the hour, always the same for one instance: a fleet that all sends at the hour breaks AWS's
+/// quota for the account.
+pub fn spread(product: &str, instance: &str) -> Duration {
+    let digest = crate::index::digest(&[product.as_bytes(), instance.as_bytes()]);
+    let number = digest.iter().fold(0u64, |n, byte| (n << 8 | u64::from(*byte)) % 600);
+    Duration::from_secs(120 + number)
+}
+
 /// Full jitter: anywhere up to a bound that doubles with each failure. AWS's own wish goes before.
 fn pause_after(failures: u32, retry_after: Option<Duration>) -> Duration {
     let bound = PAUSE_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(PAUSE_MAX);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use meterd::config::{Late, Measure, Round, ZeroRecords};
+use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::engine::Options;
 use meterd::entry::Rules;
@@ -34,7 +34,7 @@ pub fn options(segment_bytes: u64) -> Options {
         late: Late::CarryForward,
         zero_records: ZeroRecords::Off,
         grace: Duration::from_secs(60),
-        offset: Duration::from_secs(120),
+        offset: Offset::Fixed(Duration::from_secs(120)),
         instance: Some("i-1".into()),
         segment_bytes,
         purpose: Purpose::Test,
