@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 
-use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
 
 use super::client::{Target, get};
 use super::exit;
 use super::say::complain;
 use crate::hour::Timestamp;
+use crate::rollup::state::Phase;
 use crate::view::RecordView;
 
 /// Show every record and what became of it
@@ -23,23 +24,10 @@ pub struct Records {
     #[arg(long, value_name = "H", value_parser = hour)]
     hour: Option<String>,
     /// Only records in this state
-    #[arg(long, value_name = "S")]
-    state: Option<State>,
+    #[arg(long, value_name = "S", value_parser = PossibleValuesParser::new(Phase::ALL.map(Phase::name)))]
+    state: Option<String>,
     #[command(flatten)]
     target: Target,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum State {
-    Pending,
-    Accepted,
-    Held,
-    Conflict,
-    InDoubt,
-    Carried,
-    Expired,
-    Discarded,
 }
 
 fn hour(text: &str) -> Result<String, String> {
@@ -49,8 +37,8 @@ fn hour(text: &str) -> Result<String, String> {
 
 impl Records {
     fn wants(&self, record: &RecordView) -> bool {
-        let state = self.state.and_then(|s| s.to_possible_value());
-        self.hour.as_ref().is_none_or(|h| *h == record.hour) && state.is_none_or(|s| s.get_name() == record.state)
+        self.hour.as_ref().is_none_or(|hour| *hour == record.hour)
+            && self.state.as_ref().is_none_or(|state| *state == record.state)
     }
 }
 
