@@ -11,6 +11,8 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target/mutants}"
 # Always the same place, so that cargo knows it again.
 copy="$CARGO_TARGET_DIR/mutated"
+# The copy may lie inside the repository, where git apply would pass over what is not the repository's own.
+export GIT_CEILING_DIRECTORIES="$CARGO_TARGET_DIR"
 rm -rf "$copy"
 mkdir -p "$copy"
 trap 'rm -rf "$copy"' EXIT
@@ -27,7 +29,10 @@ for name; do
         failed=1
         continue
     fi
-    if ! cargo test --quiet --test sim --no-run >"$copy/.log" 2>&1; then
+    if diff -rq "$root/src" "$copy/src" >/dev/null; then
+        echo "FAILED $name: changes nothing"
+        failed=1
+    elif ! cargo test --quiet --test sim --no-run >"$copy/.log" 2>&1; then
         echo "FAILED $name: does not compile"
         tail -20 "$copy/.log"
         failed=1
