@@ -219,3 +219,22 @@ fn no_record_goes_out_while_the_clock_is_in_doubt() {
     let (_, request) = world.next_record();
     assert_eq!(request.quantity, 3);
 }
+
+#[test]
+fn a_proxy_that_answers_in_place_of_aws_does_not_let_further_records_out() {
+    let mut world = World::new(false);
+    world.add("3");
+    world.pass(HOUR + MINUTE);
+    let (key, _) = world.next_record();
+    world.answer(key, Outcome::NoAnswer);
+    world.add("4");
+    world.pass(HOUR);
+    assert!(matches!(world.next(), Sending::Probe(_)));
+    let now = world.now;
+    // 403 without an error code of AWS's: nobody knows who said that.
+    world.engine().probed(&reply(Outcome::Error { code: String::new(), status: 403 }, now), now);
+    assert!(matches!(world.next(), Sending::Probe(_)), "AWS has not answered yet");
+    let now = world.now;
+    world.engine().probed(&reply(Outcome::DryRunPassed, now), now);
+    assert!(matches!(world.next(), Sending::Record(..)));
+}

@@ -102,7 +102,8 @@ pub fn is_unknown(reply: &Reply, verdict: &Verdict) -> bool {
 pub fn reached(reply: &Reply) -> bool {
     match &reply.outcome {
         Outcome::Accepted { .. } | Outcome::DryRunPassed => true,
-        Outcome::Error { status, .. } => (400..500).contains(status) && *status != 408,
+        // Without a code of AWS's own, a proxy may have spoken in its place.
+        Outcome::Error { code, status } => !code.is_empty() && (400..500).contains(status) && *status != 408,
         Outcome::NotSent | Outcome::NoCredentials | Outcome::NoAnswer => false,
     }
 }
