@@ -18,5 +18,6 @@ mod crash;
 mod http;
 mod lifecycle;
 mod limits;
+mod measures;
 mod outages;
 mod protocol;
