@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::config::Late;
 use crate::disk::Disk;
 use crate::engine::Engine;
+use crate::entry::Hold;
 use crate::hour::Timestamp;
 use crate::rollup::State;
 use crate::rollup::books::Books;
@@ -64,6 +65,8 @@ pub struct LogStatus {
     pub segments: u64,
     /// Bytes of all segments.
     pub bytes: u64,
+    /// Increments that damage to the disk took, of those that were acknowledged.
+    pub lost_increments: u64,
     /// Whether it takes nothing more.
     pub poisoned: bool,
     /// Whether usage is refused for want of room.
@@ -153,6 +156,7 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -
             accepted_seq: state.accepted_seq,
             segments: log.segment_id(),
             bytes: log.segment_id() * log.segment_bytes(),
+            lost_increments: state.lost_increments,
             poisoned: log.poisoned().is_some(),
             disk_full: engine.disk_full(),
             slowest_sync_ms: u64::try_from(log.slowest_sync().as_millis()).unwrap_or(u64::MAX),
@@ -235,7 +239,7 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
         add("clock_doubt", message, remedy, Some(doubt.reading.at));
     }
     aws_attention(engine, now, &mut add);
-    let with_person: [(Waits, _, _, _); 4] = [
+    let with_person: [(Waits, _, _, _); 5] = [
         (
             |r| r.phase == Phase::Conflict,
             "conflict",
@@ -249,13 +253,19 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
             "look it up in AWS's records (CloudTrail), then `meterd settle HOUR DIMENSION accepted|carry|write-off`",
         ),
         (
-            RecordState::is_spike,
+            |r| r.is_held_back() && r.record.hold == Some(Hold::Damaged),
+            "damaged",
+            "the disk lost entries of an hour: its record may have been sent before, and otherwise",
+            "compare with AWS's records (CloudTrail), then `meterd release HOUR DIMENSION` or `meterd settle`",
+        ),
+        (
+            |r| r.is_held_back() && r.record.hold != Some(Hold::Damaged),
             "spike",
             "a record is above its dimension's hold_above and waits for a person",
             "make sure that the usage is real, then `meterd release HOUR DIMENSION [--at-most N]`; see `meterd records`",
         ),
         (
-            |r| r.phase == Phase::Held && !r.is_spike(),
+            |r| r.phase == Phase::Held && !r.is_held_back(),
             "held",
             "AWS refuses a record as it is",
             "see `meterd records --state held` for AWS's words; mend it, then `meterd settle HOUR DIMENSION retry`",

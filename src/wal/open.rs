@@ -46,6 +46,8 @@ pub struct Entry<'a> {
     pub kind: u8,
     /// Its bytes.
     pub payload: &'a [u8],
+    /// Frames that stood between it and the entry before it are lost.
+    pub after_gap: bool,
 }
 
 /// Takes entries in order; its error says why an entry cannot be understood.
@@ -291,17 +293,21 @@ impl Pass {
     ) -> Result<Option<Loaded>, OpenError> {
         let mut assembler = Assembler::default();
         let mut last = None;
+        let (mut next_seq, mut after_gap) = (headers.first().map(|h| h.first_seq), false);
         for (at, header) in headers.iter().enumerate() {
             let end = headers.get(at + 1).map(|next| next.previous_end);
             let loaded = Loaded::read(disk, header, end)?;
             self.report.segments_read += 1;
             for (_, frame) in loaded.frames() {
+                after_gap |= next_seq.is_some_and(|next| frame.header.seq != next);
+                next_seq = Some(frame.header.seq + 1);
                 let Some((seq, payload)) = assembler.push(&frame) else { continue };
-                let entry = Entry { seq, kind: frame.header.kind, payload };
+                let entry = Entry { seq, kind: frame.header.kind, payload, after_gap };
                 if entry.kind == kind::GAP {
                     self.known.extend(Gap::decode(payload));
                 } else if entry.kind < kind::CLEAN_STOP {
                     self.report.entries += 1;
+                    after_gap = false;
                     fold(entry).map_err(|why| OpenError::Entry { seq, kind: entry.kind, why })?;
                 }
             }
@@ -309,6 +315,7 @@ impl Pass {
             self.found.extend(gaps);
             last = Some(loaded);
         }
+        self.report.ends_in_gap = after_gap;
         Ok(last)
     }
 }

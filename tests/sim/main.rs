@@ -10,6 +10,7 @@ mod agents;
 mod aws;
 mod cuts;
 mod disk;
+mod echo;
 mod exhaustive;
 mod file;
 mod flips;
