@@ -32,6 +32,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         &[
             "src/agent/admin.rs",
             "src/agent/lock.rs",
+            "src/agent/recovery.rs",
             "src/agent/run.rs",
             "src/cli/demo/agent.rs",
             "src/ingest/listener.rs",
