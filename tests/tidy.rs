@@ -35,6 +35,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "src/agent/recovery.rs",
             "src/agent/run.rs",
             "src/cli/demo/agent.rs",
+            "src/disk.rs",
             "src/ingest/listener.rs",
         ],
     ),

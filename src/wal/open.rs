@@ -16,9 +16,9 @@ use super::log::{Current, Log, activate, kind};
 use super::report::io_error;
 pub use super::report::{Gap, OpenError, Report};
 use super::scan::{self, Scanned, Span, Tail};
-use super::segment::{self, FRAMES_AT, HeaderError, SegmentHeader, zero_fill};
-use super::spares::{COPY, Need, Spares};
-use super::{DIR, LogId, Purpose, QUARANTINE};
+use super::segment::{self, FRAMES_AT, HeaderError, SegmentHeader};
+use super::spares::{Need, Spares};
+use super::{DIR, LogId, Purpose, QUARANTINE, copy};
 use crate::disk::{Disk, DiskFile, is_full};
 use crate::hour::Timestamp;
 
@@ -258,29 +258,10 @@ impl Loaded {
             .map_or((FRAMES_AT, self.header.first_seq, self.header.previous_crc), |(offset, f)| {
                 (offset + f.bytes() as u64, f.header.seq + 1, f.crc)
             });
-        let copy = || -> io::Result<D::File> {
-            // On a full disk the room that was kept for this is all there is.
-            let mut file = match disk.open(COPY) {
-                Ok(file) if file.len()? == self.header.bytes => file,
-                _ => disk.create(COPY)?,
-            };
-            zero_fill(&mut file, self.header.bytes)?;
-            self.header.write(&mut file)?;
-            let valid = self.bytes.get(FRAMES_AT as usize..end as usize).unwrap_or(&[]);
-            file.write_all_at(valid, FRAMES_AT)?;
-            file.sync_all()?;
-            disk.rename(COPY, &name)?;
-            disk.sync_dir(DIR)?;
-            Ok(file)
-        };
-        let file = copy().map_err(|error| {
-            if !is_full(&error) {
-                // A file whose sync failed is not tried again; it may not even be there.
-                let _ = disk.remove(COPY);
-            }
-            io_error(format!("copying the valid part of {name}"))(error)
-        })?;
-        spares.copy_used();
+        let valid = self.bytes.get(FRAMES_AT as usize..end as usize).unwrap_or(&[]);
+        let copied = copy::replace(&*disk, &self.header, valid);
+        let file = copied.map_err(io_error(format!("copying the valid part of {name}")))?;
+        spares.look_at_copy();
         Ok(Log::new(disk, spares, segment(file, end), next_seq, last_crc))
     }
 }

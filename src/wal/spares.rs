@@ -110,14 +110,15 @@ impl<D: Disk> Spares<D> {
                     stock.next = stock.next.max(n + 1);
                 }
                 Some(_) => disk.remove(&path)?,
-                None if path == COPY => stock.copy = disk.open(COPY)?.len()? == bytes,
                 None if name.ends_with(".tmp") => disk.remove(&path)?,
                 None => {}
             }
         }
-        let reserve_stands = AtomicBool::new(stock.reserve_stands());
-        let (stock, changed) = (Mutex::new(stock), Condvar::new());
-        Ok(Spares { shared: Arc::new(Shared { disk, bytes, stock, changed, reserve_stands }), filler: None })
+        let (stock, changed, reserve_stands) = (Mutex::new(stock), Condvar::new(), AtomicBool::new(false));
+        let shared = Arc::new(Shared { disk, bytes, stock, changed, reserve_stands });
+        let spares = Spares { shared, filler: None };
+        spares.look_at_copy();
+        Ok(spares)
     }
 
     /// Makes what is missing in a thread of its own, from now on. Not before recovery has used [`COPY`].
@@ -148,10 +149,10 @@ impl<D: Disk> Spares<D> {
         Ok(name)
     }
 
-    /// Recovery has turned [`COPY`] into a segment.
-    pub fn copy_used(&self) {
+    /// Recovery has made a segment of [`COPY`]; what is there now?
+    pub fn look_at_copy(&self) {
         let mut stock = self.shared.lock();
-        stock.copy = false;
+        stock.copy = self.shared.has_copy();
         self.shared.note(&stock);
     }
 
@@ -195,6 +196,11 @@ impl<D: Disk> Drop for Spares<D> {
 impl<D: Disk> Shared<D> {
     fn lock(&self) -> MutexGuard<'_, Stock> {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether [`COPY`] is there and as long as a segment.
+    fn has_copy(&self) -> bool {
+        self.disk.open(COPY).and_then(|file| file.len()).is_ok_and(|len| len == self.bytes)
     }
 
     /// The stock has changed.
