@@ -9,7 +9,7 @@ use meterd::wal::spares::Need;
 use meterd::wal::{LogError, OpenError};
 
 use super::cuts;
-use super::disk::{Fault, SimDisk};
+use super::disk::{EIO, Fault, SimDisk};
 use super::machine::{Machine, NOW, SEGMENT_BYTES, Step, options};
 use super::setup;
 use Step::{Append, Commit, Crash, Cut, Start, Stop};
@@ -133,6 +133,43 @@ fn a_start_uses_the_room_that_was_kept_for_it() {
     explore("batches", &[Append(40), Commit, Append(700), Append(900), Commit, Append(9), Commit]);
     explore("rolls", &[Append(6000), Commit, Append(6000), Append(300), Commit, Append(30), Commit]);
     explore("restarts", &[Append(500), Commit, Append(900), Crash, Start, Append(9), Commit]);
+}
+
+/// While an exchange of names is not durable the kept room is what a power cut makes the segment again: a recovery that
+/// is killed then, and a second one that is cut while it writes there.
+#[test]
+fn killed_in_two_recoveries_in_a_row() {
+    let mut left = stocked();
+    left.run(&[Append(700), Commit, Append(40), Crash]).unwrap();
+    let mut counts = Counts::default();
+    let ops = |machine: &Machine| {
+        let mut machine = machine.fork();
+        let before = machine.disk.ops();
+        machine.step(Start).unwrap();
+        machine.disk.ops() - before
+    };
+    for first in 0..ops(&left) {
+        for fault in [Fault::Halt, Fault::Fail(EIO)] {
+            let mut once = left.fork();
+            once.run(&[Step::Fault(first, fault), Start, Crash]).unwrap();
+            for second in 0..ops(&once) {
+                for fault in [Fault::Halt, Fault::HaltMidway, Fault::Fail(EIO)] {
+                    // A recovery that failed is also tried again by the same process.
+                    let retry = if fault == Fault::Fail(EIO) { &[Start][..] } else { &[] };
+                    for end in [&[Crash, Cut(0), Cut(1), Cut(second | 2)], retry].concat() {
+                        let mut twice = once.fork();
+                        let story = |why| format!("at {first}, then {fault:?} at {second}, {end:?}: {why}");
+                        let tried = twice.run(&[Step::Fault(second, fault), Start, end]);
+                        tried
+                            .and_then(|()| aftermath(twice, &mut counts))
+                            .unwrap_or_else(|why| panic!("{}", story(why)));
+                        counts.second += 1;
+                    }
+                }
+            }
+        }
+    }
+    println!("{} pairs of recoveries that were killed or failed", counts.second);
 }
 
 /// Every acknowledged increment, and seals too, on a disk that is full from some moment on, through kill after kill.
