@@ -26,7 +26,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("aws_config::", &["src/submit/aws.rs", "src/agent/identity.rs"]),
     ("aws_sdk_", &["src/submit/aws.rs"]),
     ("aws_smithy_", &["src/submit/aws.rs"]),
-    ("bincode::", &["src/entry.rs"]),
+    ("bincode::", &["src/entry/mod.rs"]),
     (
         "rustix::",
         &[
@@ -35,6 +35,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "src/agent/recovery.rs",
             "src/agent/run.rs",
             "src/cli/demo/agent.rs",
+            "src/clock.rs",
             "src/disk.rs",
             "src/ingest/listener.rs",
         ],

@@ -17,7 +17,7 @@ use super::front::Front;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::engine::{Code, Engine, NotSettled, Refusal, Taken};
-use crate::hour::Timestamp;
+use crate::hour::{Reading, Timestamp};
 use crate::ingest::taker;
 use crate::status;
 use crate::wal::LogError;
@@ -28,6 +28,9 @@ const IDLE_MARK_AFTER: Duration = Duration::from_secs(1);
 const ROOM_RETRY: Duration = Duration::from_secs(1);
 /// Commands taken in one turn, so that they cannot starve the socket.
 const COMMANDS_PER_TURN: usize = 256;
+
+/// How long the loop sleeps at most, before it looks at the clocks again.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) const WAKER: Token = Token(1);
 
@@ -87,8 +90,12 @@ impl<D: Disk> Core<D> {
     pub fn run(mut self) -> io::Result<Ended> {
         loop {
             self.front.wait(self.timeout())?;
-            let now = self.front.wiring.clock.now();
-            let turn = self.turn(now).and_then(|()| if now >= self.tick_at { self.tick(now) } else { Ok(()) });
+            let reading = self.front.wiring.clock.read();
+            let now = reading.at;
+            let turn = self
+                .heed(reading)
+                .and_then(|()| self.turn(now))
+                .and_then(|()| if now >= self.tick_at { self.tick(now) } else { Ok(()) });
             if let Err(error) = turn {
                 self.fail_everybody(&error.to_string());
                 // Closing the index would write, and might hang: the log knows better than it anyway.
@@ -104,10 +111,21 @@ impl<D: Disk> Core<D> {
         }
     }
 
+    /// Lets the engine see the clocks. A doubt is settled by asking AWS at once.
+    fn heed(&mut self, reading: Reading) -> Result<(), LogError> {
+        let heeded = self.engine.heed(reading);
+        if matches!(heeded, Ok(true)) {
+            self.tick_at = reading.at;
+            self.front.wiring.sealed.notify_one();
+        }
+        poison(&heeded)
+    }
+
     /// How long nothing is to be done, if nothing happens.
     fn timeout(&self) -> Duration {
         let clock = &self.front.wiring.clock;
-        let timeout = clock.real(self.tick_at.since(clock.now())).max(Duration::from_millis(1));
+        // Never for long: a clock that was set back would have it wait for a moment far away.
+        let timeout = clock.real(self.tick_at.since(clock.now())).clamp(Duration::from_millis(1), LOOK_UP_EVERY);
         match self.unmarked_since {
             Some(since) => timeout.min(IDLE_MARK_AFTER.saturating_sub(since.elapsed())),
             None => timeout,
@@ -180,7 +198,11 @@ impl<D: Disk> Core<D> {
                 let _ = reply.send(written);
                 poisoned?;
             }
-            Command::Probed(answer) => self.engine.probed(&answer, now),
+            Command::Probed(answer) => {
+                // Its answer may have settled a doubt that hours wait for.
+                self.tick_at = now;
+                poison(&self.engine.probed(&answer, now))?;
+            }
             Command::Instance(name) => {
                 tracing::info!(name, "instance metadata names this instance");
                 if let Err(error) = self.engine.set_instance(name, now) {
@@ -197,11 +219,15 @@ impl<D: Disk> Core<D> {
             }
             Command::Settle { dimension, hour, decision, by, reply } => {
                 let settled = self.engine.settle(&dimension, hour, decision, by, now);
-                let poisoned = match &settled {
-                    Err(NotSettled::Log(error)) => poison(&Err::<(), _>(error.clone())),
-                    _ => Ok(()),
-                };
+                let poisoned = not_written(&settled);
                 let _ = reply.send(settled);
+                poisoned?;
+                self.front.wiring.sealed.notify_one();
+            }
+            Command::Release { dimension, hour, at_most, by, reply } => {
+                let released = self.engine.release(&dimension, hour, at_most, by, now);
+                let poisoned = not_written(&released);
+                let _ = reply.send(released);
                 poisoned?;
                 self.front.wiring.sealed.notify_one();
             }
@@ -234,6 +260,14 @@ impl<D: Disk> Core<D> {
 fn poison<T>(result: &Result<T, LogError>) -> Result<(), LogError> {
     match result {
         Err(error @ LogError::Poisoned(_)) => Err(error.clone()),
+        _ => Ok(()),
+    }
+}
+
+/// The same for a decision.
+fn not_written<T>(decided: &Result<T, NotSettled>) -> Result<(), LogError> {
+    match decided {
+        Err(NotSettled::Log(error)) => poison(&Err::<(), _>(error.clone())),
         _ => Ok(()),
     }
 }

@@ -42,7 +42,7 @@ impl Recovery {
             self.lock = Some(Lock::take(&self.dir)?);
         }
         let (disk, index) = (Arc::new(RealDisk::new(&self.dir)), self.dir.join(INDEX_DIR));
-        Ok(Engine::open(disk, self.options.clone(), self.clock.now(), |log| Index::open(&index, log))?)
+        Ok(Engine::open(disk, self.options.clone(), self.clock.read(), |log| Index::open(&index, log))?)
     }
 
     /// Makes the state directory if it is missing and refuses one that forgets.

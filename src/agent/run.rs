@@ -25,10 +25,9 @@ use super::recovery::Recovery;
 use super::submitter::Submitter;
 use super::waiting::{Waited, Waiting};
 use crate::clock::Clock;
-use crate::config::{Config, Dimension};
+use crate::config::Config;
 use crate::disk::{RealDisk, is_full};
 use crate::engine::{Engine, EngineError, Options};
-use crate::entry::Rules;
 use crate::ingest::listener::sockets;
 use crate::submit::aws::Aws;
 use crate::wal::segment::HeaderError;
@@ -158,8 +157,11 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
     let Launch { clock, own_clock, dummy_key } = launch;
     let identity = identity::identity(config.instance.id.as_deref());
     let purpose = if own_clock || config.submit.is_loopback() { Purpose::Test } else { Purpose::Real };
-    let options = options(config, &identity, purpose, own_clock);
-    let instance = options.instance.clone();
+    let instance = match &identity {
+        Identity::Known(name) => Some(name.clone()),
+        Identity::AskMetadata | Identity::Unknown => None,
+    };
+    let options = Options::of(config, instance.clone(), purpose, !own_clock);
     let mut recovery = Recovery::new(&config.state, options, Arc::clone(&clock));
     let opened = match recovery.attempt() {
         Err(error) if !error.may_heal() => return Err(error),
@@ -258,40 +260,6 @@ fn connections() -> usize {
         tracing::warn!(connections, files, "the limit on open files allows fewer connections than usual (LimitNOFILE)");
     }
     connections
-}
-
-fn options(config: &Config, identity: &Identity, purpose: Purpose, own_clock: bool) -> Options {
-    let instance = match identity {
-        Identity::Known(name) => Some(name.clone()),
-        Identity::AskMetadata | Identity::Unknown => None,
-    };
-    Options {
-        product_code: config.product.code.clone(),
-        dimensions: config.dimensions.iter().map(rules).collect(),
-        window: config.submit.window,
-        late: config.submit.late,
-        zero_records: config.submit.zero_records,
-        grace: config.hour.grace,
-        offset: config.submit.offset,
-        instance,
-        segment_bytes: u64::from(config.state.segment_bytes),
-        purpose,
-        judge_clock: !own_clock,
-        threads: true,
-    }
-}
-
-fn rules(dimension: &Dimension) -> Rules {
-    Rules {
-        name: dimension.name.clone(),
-        measure: dimension.measure,
-        sticky: dimension.sticky,
-        unit: dimension.unit,
-        round: dimension.round,
-        hold_above: dimension.hold_above,
-        included: dimension.included.clone(),
-        from: dimension.from.clone(),
-    }
 }
 
 fn report<D: crate::disk::Disk>(engine: &Engine<D>) {

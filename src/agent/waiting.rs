@@ -166,6 +166,9 @@ impl Waiting<'_> {
             Command::Settle { reply, .. } => {
                 let _ = reply.send(Err(NotSettled::Log(LogError::Poisoned(why.as_str().into()))));
             }
+            Command::Release { reply, .. } => {
+                let _ = reply.send(Err(NotSettled::Log(LogError::Poisoned(why.as_str().into()))));
+            }
             Command::SubmitterDone => front.submitter_done = true,
             // Nothing is sent to AWS while the log is not open.
             Command::Answered(..) | Command::Probed(_) => {}
