@@ -45,7 +45,11 @@ impl Drop for Store {
     /// sled writes when it is closed, and panics if the disk has failed: what it could not write comes from the log again.
     fn drop(&mut self) {
         let db = self.db.take();
-        if let Err(why) = guarded(|| Ok(drop(db))) {
+        let closed = guarded(|| {
+            drop(db);
+            Ok(())
+        });
+        if let Err(why) = closed {
             tracing::warn!(why, "the index could not be closed");
         }
     }

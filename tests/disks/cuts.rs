@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::isolated;
-use crate::mounts::{Image, must, text, unmount};
+use crate::mounts::{Image, must, text};
 use crate::socket::Lines;
 use crate::world::{World, units, wait_until};
 
@@ -39,6 +39,8 @@ struct Tally {
     /// Errors that were told of instead.
     refused: AtomicU64,
     done: AtomicBool,
+    /// Something is wrong: what still waits for an answer never gets one.
+    over: AtomicBool,
     gate: Gate,
 }
 
@@ -110,7 +112,7 @@ type Told = Vec<(String, u64)>;
 fn pipelined(world: &World, tally: &Tally, name: &str, told: &Mutex<Told>) {
     let mut waiting: VecDeque<String> = VecDeque::new();
     let mut next = 0;
-    while !(tally.done.load(Ordering::Relaxed) && waiting.is_empty()) {
+    while !(tally.done.load(Ordering::Relaxed) && waiting.is_empty() || tally.over.load(Ordering::Relaxed)) {
         tally.gate.pass();
         let Ok(mut client) = Lines::try_connect(&world.socket()) else {
             sleep(Duration::from_millis(10));
@@ -168,7 +170,7 @@ fn power_cuts(kind: &str, mib: u64) {
             must("xfs_io", &["-x", "-c", "shutdown", text(&world.state())]);
             agent.kill();
             tally.gate.wait_for(ALONE + PIPELINED);
-            unmount(&world.state());
+            image.unmount(&world.state());
             image.mount(&world.state(), "noatime");
             agent = world.start();
             let (acked, sent) = (tally.acked.load(Ordering::Relaxed), tally.sent.load(Ordering::Relaxed));
@@ -206,6 +208,7 @@ struct Stop<'t>(&'t Tally);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
+        self.0.over.store(thread::panicking(), Ordering::Relaxed);
         self.0.done.store(true, Ordering::Relaxed);
         self.0.gate.open();
     }

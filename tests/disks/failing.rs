@@ -80,7 +80,7 @@ isolated!(a_real_eio, &["mkfs.ext4", "losetup"], || {
         // The device ends after its first MiB.
         file.read_exact_at(behind, 1 << 20).unwrap();
         file.set_len(1 << 20).unwrap();
-        must("losetup", &["--set-capacity", &image.device]);
+        must("losetup", &["--set-capacity", &image.device()]);
     };
     let saved = Mutex::new(&mut behind);
     fails_and_is_mended(
@@ -89,7 +89,7 @@ isolated!(a_real_eio, &["mkfs.ext4", "losetup"], || {
         || shrink(&mut saved.lock().unwrap()),
         || {
             file.write_all_at(&saved.lock().unwrap(), 1 << 20).unwrap();
-            must("losetup", &["--set-capacity", &image.device]);
+            must("losetup", &["--set-capacity", &image.device()]);
         },
     );
 });

@@ -20,7 +20,10 @@ pub fn isolated(name: &str, needs: &[&str], test: impl FnOnce()) {
         println!("skipped {name}: {why}");
         return;
     }
+    // Removed when all that was mounted in it is gone with the process.
+    let dir = tempfile::tempdir().unwrap();
     let mut command = unshare();
+    command.env("TMPDIR", dir.path());
     command.arg(env::current_exe().unwrap()).args([name, "--exact", "--nocapture", "--test-threads=1"]);
     let output = command.env(INSIDE, "1").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -76,11 +79,10 @@ pub fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// A file system in a file, behind a loop device that goes when nobody holds it any more.
+/// A file system in a file. Each mount has a loop device of its own, which goes with it: one that outlived it would keep
+/// in its cache what a power cut takes away.
 pub struct Image {
     pub file: PathBuf,
-    pub device: String,
-    _held: File,
 }
 
 impl Image {
@@ -89,27 +91,29 @@ impl Image {
         File::create(&file).unwrap().set_len(mib << 20).unwrap();
         let mkfs = format!("mkfs.{kind}");
         must(&mkfs, &[flags, &["-q", text(&file)]].concat());
-        let device = must("losetup", &["--find", "--show", text(&file)]);
-        let held = File::open(&device).unwrap();
-        // It is in use, so this only says that it is to go when it no longer is.
-        must("losetup", &["--detach", &device]);
-        Image { file, device, _held: held }
+        Image { file }
     }
 
     pub fn mount(&self, at: &Path, options: &str) {
         fs::create_dir_all(at).unwrap();
-        must("mount", &["-o", options, &self.device, text(at)]);
+        must("mount", &["-o", &format!("loop,{options}"), text(&self.file), text(at)]);
+    }
+
+    /// Its loop device, while it is mounted.
+    pub fn device(&self) -> String {
+        must("losetup", &["--noheadings", "--output", "NAME", "--associated", text(&self.file)])
+    }
+
+    /// Unmounts it, however long a process that was killed takes to let go.
+    pub fn unmount(&self, at: &Path) {
+        wait_until("the file system can be unmounted", || sh(&format!("umount '{}'", text(at))).status.success());
+        wait_until("its loop device is gone", || self.device().is_empty());
     }
 }
 
 pub fn mount_tmpfs(at: &Path, mib: u64) {
     fs::create_dir_all(at).unwrap();
     must("mount", &["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs", text(at)]);
-}
-
-/// Unmounts, however long a process that was killed takes to let go.
-pub fn unmount(at: &Path) {
-    wait_until("the file system can be unmounted", || sh(&format!("umount '{}'", text(at))).status.success());
 }
 
 /// Takes all the room there is.

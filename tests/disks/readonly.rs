@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::isolated;
-use crate::mounts::{Image, must, text, unmount};
+use crate::mounts::{Image, must, text};
 use crate::socket::{get, post};
 use crate::world::{World, units, wait_until};
 
@@ -18,7 +18,7 @@ isolated!(it_becomes_read_only, &["mkfs.ext4", "losetup"], || {
     image.mount(&world.state(), "errors=remount-ro");
     let mut agent = world.start();
     assert_eq!(agent.tell(ONE)["ok"], true);
-    let trigger = format!("/sys/fs/ext4/{}/trigger_fs_error", image.device.trim_start_matches("/dev/"));
+    let trigger = format!("/sys/fs/ext4/{}/trigger_fs_error", image.device().trim_start_matches("/dev/"));
     if fs::write(&trigger, "a test").is_err() {
         println!("skipped it_becomes_read_only: {trigger} is not here");
         return;
@@ -30,7 +30,7 @@ isolated!(it_becomes_read_only, &["mkfs.ext4", "losetup"], || {
     let mut agent = world.start();
     not_ready(&world, "not_ready", "Read-only");
     agent.kill();
-    unmount(&world.state());
+    image.unmount(&world.state());
     image.mount(&world.state(), "errors=remount-ro");
     let agent = world.start();
     let received = units(&agent.books("requests"), "received");
