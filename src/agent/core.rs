@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::engine::{Code, Engine, NotSettled, Refusal, Taken};
 use crate::hour::{Reading, Timestamp};
-use crate::ingest::taker;
+use crate::ingest::taker::{self, NotReady};
 use crate::status;
 use crate::wal::LogError;
 
@@ -246,9 +246,15 @@ impl<D: Disk> Core<D> {
         self.engine.stop(now)
     }
 
-    /// The disk failed: nobody is left waiting.
+    /// The disk failed: nobody is left waiting. What was not read before has not been recorded, and is told so.
     fn fail_everybody(&mut self, why: &str) {
         self.front.clients.fail_all(why);
+        let message = format!("{why}; nothing was recorded, send it again later");
+        let mut nobody = NotReady { code: Code::NotReady, message };
+        self.front.clients.queue_all();
+        for token in self.front.clients.read_ready(&mut nobody, self.front.wiring.clock.now()) {
+            self.front.clients.answer(token);
+        }
         for (reply, array, _) in self.staged.drain(..) {
             let refusal = Refusal { code: Code::NotDurable, message: why.to_owned(), index: None };
             let _ = reply.send((array, Err(refusal)));
