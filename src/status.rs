@@ -176,6 +176,34 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -
     }
 }
 
+/// What can be said while the log is not open: `why` it is not, with what to do. The figures of a log that nobody has read
+/// yet are zero, and no books are shown.
+pub fn not_ready(instance: Option<&str>, product: &str, why: Attention, started: Timestamp, now: Timestamp) -> Status {
+    Status {
+        version: env!("CARGO_PKG_VERSION"),
+        instance_id: instance.map(str::to_owned),
+        product_code: product.to_owned(),
+        ready: false,
+        uptime_s: now.since(started).as_secs(),
+        now: now.to_string(),
+        log: LogStatus {
+            accepted_seq: 0,
+            segments: 0,
+            bytes: 0,
+            poisoned: false,
+            disk_full: why.code == "disk_full",
+            slowest_sync_ms: 0,
+        },
+        open_hour: OpenHourStatus { hour: now.hour().to_string(), dimensions: Vec::new() },
+        records: counts(&State::default()),
+        oldest_pending: None,
+        aws: AwsStatus { last_success: None, consecutive_failures: 0, last_error: None, clock_skew_ms: None },
+        gate: "open",
+        attention: vec![why],
+        books: Vec::new(),
+    }
+}
+
 fn counts(state: &State) -> BTreeMap<&'static str, u64> {
     let mut counts: BTreeMap<&'static str, u64> = Phase::ALL.iter().map(|phase| (phase.name(), 0)).collect();
     let mut add = |phase: Phase, n: u64| *counts.entry(phase.name()).or_default() += n;
@@ -220,9 +248,13 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
         let message = format!("segment {} is damaged from byte {} to {}", gap.segment, gap.span.from, gap.span.to);
         add("log_damaged", message, "copies are in quarantine/ of the state directory; check the disk", None);
     }
+    let free_some = "free some space on the state directory's disk; it heals by itself";
     if engine.disk_full() {
         let message = "no room for another log segment: usage is refused with disk_full".into();
-        add("disk_full", message, "free some space on the state directory's disk; it heals by itself", None);
+        add("disk_full", message, free_some, None);
+    } else if let Some(why) = engine.log().no_room() {
+        let message = format!("{why}: usage is taken only until the log's last segment is full");
+        add("disk_nearly_full", message, free_some, None);
     }
     if state.instance.is_none() {
         let message = "the instance's id is not known yet: usage is taken, nothing is sealed".into();

@@ -182,9 +182,9 @@ impl<D: Disk> Engine<D> {
         &self.options
     }
 
-    /// Whether usage is refused because the disk is full.
+    /// Whether usage is refused because the disk is full. What was refused last may be taken by now.
     pub fn disk_full(&self) -> bool {
-        self.full
+        self.full && self.log.no_room().is_some()
     }
 
     /// Names the instance, once it is known.

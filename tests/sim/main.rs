@@ -15,6 +15,7 @@ mod exhaustive;
 mod file;
 mod flips;
 mod format;
+mod full;
 mod inode;
 mod look;
 mod machine;
