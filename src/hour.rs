@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{Date, Month, OffsetDateTime};
 
 /// A moment: milliseconds since the Unix epoch, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -117,6 +117,27 @@ impl Hour {
     /// Its last whole second: what a record of this hour is stamped with.
     pub const fn last_second(self) -> Timestamp {
         Timestamp::from_seconds((self.0 as i64 + 1) * SECONDS_PER_HOUR - 1)
+    }
+
+    /// The month it lies in, as `YYYYMM`.
+    pub fn month(self) -> u32 {
+        let (year, month) = self.year_and_month();
+        year * 100 + month
+    }
+
+    /// The first hour of the month that lies `back` months before its own.
+    pub fn start_of_month(self, back: u32) -> Hour {
+        let (year, month) = self.year_and_month();
+        let months = (year * 12 + month - 1).saturating_sub(back);
+        let month = u8::try_from(months % 12 + 1).ok().and_then(|m| Month::try_from(m).ok()).unwrap_or(Month::January);
+        let year = i32::try_from(months / 12).unwrap_or(0);
+        let first = Date::from_calendar_date(year, month, 1).map(|date| date.midnight().assume_utc().unix_timestamp());
+        first.map_or(Hour(0), |seconds| Timestamp::from_seconds(seconds).hour())
+    }
+
+    fn year_and_month(self) -> (u32, u32) {
+        let moment = OffsetDateTime::from_unix_timestamp(self.start().seconds().clamp(0, SECONDS_MAX));
+        moment.map_or((1970, 1), |m| (u32::try_from(m.year()).unwrap_or(0), u32::from(u8::from(m.month()))))
     }
 
     /// The hour after it.

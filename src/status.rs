@@ -60,7 +60,7 @@ pub struct Status {
 pub struct LogStatus {
     /// Increments acknowledged since the log was made.
     pub accepted_seq: u64,
-    /// The newest segment's number.
+    /// How many segments it has.
     pub segments: u64,
     /// Bytes of all segments.
     pub bytes: u64,
@@ -133,7 +133,7 @@ pub struct Attention {
 /// Looks at an engine that was started at `started`.
 pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -> Status {
     let state = engine.state();
-    let log = engine.log();
+    let (log, footprint) = (engine.log(), engine.footprint());
     let hour = state.current_hour(now);
     let open = state.dimensions.iter().filter(|d| d.configured).map(|d| OpenDimension {
         name: d.rules.name.clone(),
@@ -150,8 +150,8 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -
         now: now.to_string(),
         log: LogStatus {
             accepted_seq: state.accepted_seq,
-            segments: log.segment_id(),
-            bytes: log.segment_id() * log.segment_bytes(),
+            segments: footprint.segments,
+            bytes: footprint.bytes,
             poisoned: log.poisoned().is_some(),
             disk_full: engine.disk_full(),
             slowest_sync_ms: u64::try_from(log.slowest_sync().as_millis()).unwrap_or(u64::MAX),
@@ -211,6 +211,10 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
     for gap in &engine.report().gaps {
         let message = format!("segment {} is damaged from byte {} to {}", gap.segment, gap.span.from, gap.span.to);
         add("log_damaged", message, "copies are in quarantine/ of the state directory; check the disk", None);
+    }
+    if let Some(why) = engine.retention_failure() {
+        let remedy = "run `meterd verify`; old segments are kept until a restart";
+        add("retention_stopped", why.to_owned(), remedy, None);
     }
     if engine.disk_full() {
         let message = "no room for another log segment: usage is refused with disk_full".into();

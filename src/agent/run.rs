@@ -220,6 +220,7 @@ fn options(config: &Config, identity: &Identity, purpose: Purpose, own_clock: bo
         segment_bytes: u64::from(config.state.segment_bytes),
         purpose,
         judge_clock: !own_clock,
+        retain: Duration::from_secs(u64::from(config.state.retain_days) * 24 * 3600),
         threads: true,
     }
 }

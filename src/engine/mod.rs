@@ -7,6 +7,7 @@
 mod building;
 mod deadlines;
 mod recover;
+mod retain;
 mod sending;
 mod settle;
 mod take;
@@ -28,6 +29,7 @@ use crate::index::{Index, IndexError};
 use crate::rollup::State;
 use crate::rollup::state::Phase;
 use crate::submit::outbox::Outbox;
+use crate::wal::archive::Owner;
 use crate::wal::log::kind as log_kind;
 use crate::wal::open::{self as wal_open, Entry as LogEntry};
 use crate::wal::spares::Need;
@@ -60,6 +62,8 @@ pub struct Options {
     pub purpose: Purpose,
     /// Whether our clock is held against AWS's; not where it is one of its own.
     pub judge_clock: bool,
+    /// How long segments are kept after all in them is settled.
+    pub retain: Duration,
     /// Whether helpers run in threads of their own; off in simulations.
     pub threads: bool,
 }
@@ -109,6 +113,7 @@ pub struct Engine<D: Disk> {
     full: bool,
     aws: sending::AwsSeen,
     deadlines: deadlines::Deadlines,
+    retention: retain::Retention<D>,
 }
 
 impl<D: Disk> Engine<D> {
@@ -140,6 +145,11 @@ impl<D: Disk> Engine<D> {
             index.clear().map_err(EngineError::Rebuild)?;
         }
         // The index holds all up to `applied`; what was folded just now begins at `first_seq`.
+        let owner = Owner { log: opened.log.id(), purpose: opened.log.purpose() };
+        let mut retention = retain::Retention::new(Arc::clone(&disk), owner, options.retain, options.threads)?;
+        for (_, change) in &folded {
+            change.records().for_each(|record| retention.saw(record));
+        }
         let applied = index.applied();
         if applied + 1 < first_seq.unwrap_or(1) {
             catch_up(&*disk, &mut index)?;
@@ -161,6 +171,7 @@ impl<D: Disk> Engine<D> {
             full: false,
             aws: sending::AwsSeen::default(),
             deadlines: deadlines::Deadlines::default(),
+            retention,
         };
         engine.settle_interrupted(now)?;
         engine.configure(now)?;
@@ -270,11 +281,13 @@ impl<D: Disk> Engine<D> {
         let payload = entry.encode().map_err(unwritable)?;
         if !self.log.fits(payload.len()) {
             self.log.roll(need, now)?;
+            self.retention.rolled(self.log.segment_bytes());
             let checkpoint = entry::encode(&self.state).map_err(unwritable)?;
             self.log.append(entry::kind::CHECKPOINT, &checkpoint, need, now)?;
         }
         self.log.append(entry.kind(), &payload, need, now)?;
         for record in self.state.apply(entry) {
+            self.retention.saw(&record);
             self.index.add_record(record);
         }
         Ok(())
@@ -294,7 +307,8 @@ impl<D: Disk> Engine<D> {
         self.seal_due(now)?;
         self.close_late(now)?;
         self.deadlines.say(&self.state, now);
-        self.commit(now)
+        self.commit(now)?;
+        self.retain(now)
     }
 
     /// The next moment at which `tick` has something to do.
@@ -303,7 +317,7 @@ impl<D: Disk> Engine<D> {
         let deadlines = self.state.records.values().filter(|r| r.phase == Phase::Pending && !r.in_flight);
         let deadline = deadlines.map(|r| r.deadline(self.state.window)).min();
         let said = deadlines::Deadlines::next(&self.state, now);
-        [deadline, said].into_iter().flatten().fold(seal, Timestamp::min)
+        [deadline, said, self.next_retention(now)].into_iter().flatten().fold(seal, Timestamp::min)
     }
 
     /// Seals every hour whose grace is over. Before the instance is known hours stay open, for a record names it.

@@ -53,6 +53,8 @@ pub mod kind {
     pub const CHECKPOINT: u8 = 7;
     /// [`super::Settled`]
     pub const SETTLED: u8 = 8;
+    /// [`crate::rollup::state::RecordState`], in the archive only.
+    pub const ARCHIVED: u8 = 200;
 }
 
 /// Most bytes an entry may decode to: far above the largest seal, far below what would hurt.

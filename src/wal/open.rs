@@ -18,7 +18,7 @@ pub use super::report::{Gap, OpenError, Report};
 use super::scan::{self, Scanned, Span, Tail};
 use super::segment::{self, FRAMES_AT, HeaderError, SegmentHeader, zero_fill};
 use super::spares::{Need, Spares};
-use super::{DIR, LogId, Purpose, QUARANTINE};
+use super::{DIR, LogId, Purpose, QUARANTINE, retain};
 use crate::disk::{Disk, DiskFile};
 use crate::hour::Timestamp;
 
@@ -65,21 +65,17 @@ pub fn open<D: Disk>(disk: Arc<D>, options: &Options, fold: &mut Fold<'_>) -> Re
         disk.create_dir(dir).map_err(io_error(format!("making {dir}")))?;
     }
     disk.sync_dir("").map_err(io_error("syncing the state directory"))?;
-    let ids = segment::list(&*disk).map_err(io_error("listing the segments"))?;
-    let headers = read_headers(&*disk, &ids)?;
+    let headers = retain::headers(&*disk)?;
     if let Some(found) = headers.last().map(|newest| newest.purpose).filter(|found| *found != options.purpose) {
         return Err(OpenError::Purpose { found });
     }
-    // From here on files are made and removed: the log is ours.
+    let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
+    let start = if headers.is_empty() { 0 } else { pass.start_of_fold(&*disk, &headers, options.checkpoint_kind)? };
+    let last = pass.read(&*disk, headers.get(start..).unwrap_or(&[]), fold)?;
+    // From here on files are made and removed: the log is ours, and all of it that counts can be read.
     let spares = Spares::start(Arc::clone(&disk), options.segment_bytes, options.background)
         .map_err(io_error("looking for spare segments"))?;
-    if headers.is_empty() {
-        return create(disk, spares, options);
-    }
-    let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
-    let start = pass.start_of_fold(&*disk, &headers, options.checkpoint_kind)?;
-    let last = pass.read(&*disk, headers.get(start..).unwrap_or(&[]), fold)?;
-    let Some(last) = last else { return Err(OpenError::NoStart) };
+    let Some(last) = last else { return create(disk, spares, options) };
     let known = std::mem::take(&mut pass.known);
     let fresh: Vec<Gap> = pass.found.iter().filter(|g| !known.contains(g)).copied().collect();
     for gap in &fresh {
@@ -101,8 +97,7 @@ pub fn open<D: Disk>(disk: Arc<D>, options: &Options, fold: &mut Fold<'_>) -> Re
 
 /// Reads the newest checkpoint and what follows it, changing nothing.
 pub fn peek<D: Disk>(disk: &D, checkpoint_kind: u8, fold: &mut Fold<'_>) -> Result<Report, OpenError> {
-    let ids = segment::list(disk).map_err(io_error("listing the segments"))?;
-    let headers = read_headers(disk, &ids)?;
+    let headers = retain::headers(disk)?;
     let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
     let start = if headers.is_empty() { 0 } else { pass.start_of_fold(disk, &headers, checkpoint_kind)? };
     pass.read(disk, headers.get(start..).unwrap_or(&[]), fold)?;
@@ -112,8 +107,7 @@ pub fn peek<D: Disk>(disk: &D, checkpoint_kind: u8, fold: &mut Fold<'_>) -> Resu
 
 /// Reads the entries of a log from the last checkpoint before frame `from_seq` on, in order, changing nothing.
 pub fn replay<D: Disk>(disk: &D, from_seq: u64, checkpoint_kind: u8, fold: &mut Fold<'_>) -> Result<Report, OpenError> {
-    let ids = segment::list(disk).map_err(io_error("listing the segments"))?;
-    let headers = read_headers(disk, &ids)?;
+    let headers = retain::headers(disk)?;
     let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
     let mut start = headers.partition_point(|h| h.first_seq <= from_seq).saturating_sub(1);
     while start > 0 && !begins_with_checkpoint(disk, headers.get(start..).unwrap_or(&[]), checkpoint_kind)? {
@@ -124,7 +118,7 @@ pub fn replay<D: Disk>(disk: &D, from_seq: u64, checkpoint_kind: u8, fold: &mut 
     Ok(pass.report)
 }
 
-fn read_headers<D: Disk>(disk: &D, ids: &[u64]) -> Result<Vec<SegmentHeader>, OpenError> {
+pub(super) fn read_headers<D: Disk>(disk: &D, ids: &[u64]) -> Result<Vec<SegmentHeader>, OpenError> {
     let mut headers: Vec<SegmentHeader> = Vec::with_capacity(ids.len());
     for id in ids {
         let name = segment::file_name(*id);
@@ -167,14 +161,14 @@ fn create<D: Disk>(disk: Arc<D>, spares: Spares<D>, options: &Options) -> Result
 }
 
 /// One segment as read, with what the next one says of its end.
-struct Loaded {
-    header: SegmentHeader,
-    bytes: Vec<u8>,
-    scanned: Scanned,
+pub(super) struct Loaded {
+    pub header: SegmentHeader,
+    pub bytes: Vec<u8>,
+    pub scanned: Scanned,
 }
 
 impl Loaded {
-    fn read<D: Disk>(disk: &D, header: &SegmentHeader, end: Option<u64>) -> Result<Loaded, OpenError> {
+    pub fn read<D: Disk>(disk: &D, header: &SegmentHeader, end: Option<u64>) -> Result<Loaded, OpenError> {
         let name = segment::file_name(header.id);
         let read = || -> io::Result<Vec<u8>> {
             let file = disk.open(&name)?;
@@ -192,7 +186,7 @@ impl Loaded {
         Ok(Loaded { header: header.clone(), bytes, scanned })
     }
 
-    fn frames(&self) -> impl DoubleEndedIterator<Item = (u64, Frame<'_>)> {
+    pub fn frames(&self) -> impl DoubleEndedIterator<Item = (u64, Frame<'_>)> {
         let at = |offset: &u64| Some((*offset, scan::frame_at(&self.bytes, *offset, &self.header)?));
         self.scanned.frames.iter().filter_map(at)
     }
@@ -340,7 +334,7 @@ fn begins_with_checkpoint<D: Disk>(
 
 /// Puts entries together from frames; an entry whose last frame never came does not exist.
 #[derive(Default)]
-struct Assembler {
+pub(super) struct Assembler {
     first_seq: u64,
     next_seq: u64,
     frames: u32,
@@ -349,7 +343,7 @@ struct Assembler {
 
 impl Assembler {
     /// Takes the next valid frame; gives the entry's first frame number and bytes if this frame completes it.
-    fn push<'a>(&'a mut self, frame: &Frame<'a>) -> Option<(u64, &'a [u8])> {
+    pub fn push<'a>(&'a mut self, frame: &Frame<'a>) -> Option<(u64, &'a [u8])> {
         let seq = frame.header.seq;
         match frame.header.part {
             Part::Whole => {
@@ -384,7 +378,7 @@ impl Assembler {
 }
 
 /// Keeps a copy of bytes that are about to be cut off or passed over. Done again after a crash, it writes the same.
-fn quarantine<D: Disk>(disk: &D, why: &str, segment: u64, span: Span) -> Result<(), OpenError> {
+pub(super) fn quarantine<D: Disk>(disk: &D, why: &str, segment: u64, span: Span) -> Result<(), OpenError> {
     let name = format!("{QUARANTINE}/{why}-{segment:016}-{}-{}", span.from, span.to);
     let keep = || -> io::Result<()> {
         let damaged = disk.open(&segment::file_name(segment))?;
