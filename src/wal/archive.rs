@@ -33,6 +33,8 @@ pub struct Owner {
 pub struct Archived {
     /// What it says of itself.
     pub header: SegmentHeader,
+    /// Whether both copies of that hold.
+    pub whole_header: bool,
     /// Its length in bytes.
     pub bytes: u64,
     /// Kinds and payloads of the entries that hold, in order.
@@ -64,16 +66,17 @@ pub fn list<D: Disk>(disk: &D) -> io::Result<Vec<u64>> {
 /// Reads a file. An error is the disk's, or the header's.
 pub fn read<D: Disk>(disk: &D, id: u64) -> Result<Archived, OpenError> {
     let name = file_name(id);
-    let load = || -> io::Result<(Result<SegmentHeader, HeaderError>, Vec<u8>)> {
+    let load = || -> io::Result<([Result<SegmentHeader, HeaderError>; 2], Vec<u8>)> {
         let file = disk.open(&name)?;
         let header = SegmentHeader::read_archive(&file)?;
         let mut bytes = vec![0; file.len()? as usize];
         file.read_exact_at(&mut bytes, 0)?;
         Ok((header, bytes))
     };
-    let (header, bytes) = load().map_err(io_error(format!("reading {name}")))?;
+    let (copies, bytes) = load().map_err(io_error(format!("reading {name}")))?;
     let unusable = |source| OpenError::Archive { id, source };
-    let header = header.map_err(unusable)?;
+    let whole_header = copies.iter().all(Result::is_ok);
+    let header = SegmentHeader::first_of(copies).map_err(unusable)?;
     if header.id != id {
         return Err(unusable(HeaderError::Damaged));
     }
@@ -95,7 +98,7 @@ pub fn read<D: Disk>(disk: &D, id: u64) -> Result<Archived, OpenError> {
             entries.push((frame.header.kind, payload.to_vec()));
         }
     }
-    Ok(Archived { header, bytes: bytes.len() as u64, entries, damage: scanned.damage })
+    Ok(Archived { header, whole_header, bytes: bytes.len() as u64, entries, damage: scanned.damage })
 }
 
 /// Writes a file whole, in place of one that may stand there. Durable when it returns.

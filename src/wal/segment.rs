@@ -141,29 +141,41 @@ impl SegmentHeader {
 
     /// Reads the first copy that holds.
     pub fn read<F: DiskFile>(file: &F) -> io::Result<Result<Self, HeaderError>> {
-        Self::read_as(MAGIC, file)
+        Self::read_copies(file).map(Self::first_of)
     }
 
-    /// The same of an archive file.
-    pub(super) fn read_archive<F: DiskFile>(file: &F) -> io::Result<Result<Self, HeaderError>> {
-        Self::read_as(ARCHIVE_MAGIC, file)
+    /// Reads both copies of an archive file's.
+    pub(super) fn read_archive<F: DiskFile>(file: &F) -> io::Result<[Result<Self, HeaderError>; 2]> {
+        Self::copies_as(ARCHIVE_MAGIC, file)
     }
 
-    fn read_as<F: DiskFile>(magic: [u8; 8], file: &F) -> io::Result<Result<Self, HeaderError>> {
-        let mut found = Err(HeaderError::Damaged);
-        for at in COPIES_AT {
+    /// Reads both copies.
+    pub(super) fn read_copies<F: DiskFile>(file: &F) -> io::Result<[Result<Self, HeaderError>; 2]> {
+        Self::copies_as(MAGIC, file)
+    }
+
+    /// The first copy that holds.
+    pub(super) fn first_of([first, second]: [Result<Self, HeaderError>; 2]) -> Result<Self, HeaderError> {
+        match (first, second) {
+            (Ok(header), _) | (_, Ok(header)) => Ok(header),
+            // A later version is named, not called damage.
+            (Err(error @ HeaderError::Version(_)), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    fn copies_as<F: DiskFile>(magic: [u8; 8], file: &F) -> io::Result<[Result<Self, HeaderError>; 2]> {
+        let mut copies = [Err(HeaderError::Damaged), Err(HeaderError::Damaged)];
+        for (at, copy) in COPIES_AT.iter().zip(&mut copies) {
             let mut bytes = [0; HEADER_BYTES];
-            match file.read_exact_at(&mut bytes, at) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
-                read => read?,
-            }
-            match SegmentHeader::decode_as(magic, &bytes) {
-                Ok(header) => return Ok(Ok(header)),
-                Err(error @ HeaderError::Version(_)) => found = Err(error),
-                Err(HeaderError::Damaged) => {}
+            match file.read_exact_at(&mut bytes, *at) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                read => {
+                    read?;
+                    *copy = SegmentHeader::decode_as(magic, &bytes);
+                }
             }
         }
-        Ok(found)
+        Ok(copies)
     }
 }
 
