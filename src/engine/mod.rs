@@ -10,6 +10,7 @@ mod recover;
 mod retain;
 mod sending;
 mod settle;
+mod stretch;
 mod take;
 
 pub use recover::read_only;

@@ -1,6 +1,6 @@
 //! From the log's bytes back to a state, and to an index beside it.
 
-use super::retain::index_archive;
+use super::stretch::index_archive;
 use super::{EngineError, take};
 use crate::disk::Disk;
 use crate::entry::{self, Entry};

@@ -20,3 +20,4 @@ mod lifecycle;
 mod limits;
 mod outages;
 mod protocol;
+mod verify;

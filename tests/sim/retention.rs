@@ -242,7 +242,9 @@ fn two_days() -> (SimDisk, Timestamp, Seen) {
         };
         // Once the checkpoint that a segment begins with is followed by a longer row of entries than the others.
         let count = if hour == 4 { 300 } else { 80 };
-        (0..count).for_each(|_| drop(life.engine.take(Peer::default(), &new, life.now).unwrap()));
+        for _ in 0..count {
+            life.engine.take(Peer::default(), &new, life.now).unwrap();
+        }
         life.hour(20, &|_| accepted());
     }
     let seen = look(&life.engine);
