@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use time::{Date, Month, OffsetDateTime};
 
 /// A moment: milliseconds since the Unix epoch, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -14,6 +14,36 @@ pub struct Timestamp(i64);
 /// A UTC clock hour: whole hours since the Unix epoch. Named (and shown) by its first second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Hour(u32);
+
+/// Tells one boot of a machine from every other.
+pub type BootId = [u8; 16];
+
+/// What a machine's clocks say at one moment: the one on the wall, which people and daemons set, and the one that only
+/// ever goes forward while the machine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The clock on the wall.
+    pub at: Timestamp,
+    /// Which boot `since_boot` counts from; `None` where nobody can tell.
+    pub boot: Option<BootId>,
+    /// How long the machine has been running since then.
+    pub since_boot: Duration,
+}
+
+impl Reading {
+    /// How much time has passed since `earlier` by the clock that nobody sets; `None` if the machine was started anew
+    /// in between.
+    pub fn elapsed_since(&self, earlier: &Reading) -> Option<Duration> {
+        (self.boot.is_some() && self.boot == earlier.boot).then(|| self.since_boot.saturating_sub(earlier.since_boot))
+    }
+}
+
+/// A moment by the clock on the wall alone.
+impl From<Timestamp> for Reading {
+    fn from(at: Timestamp) -> Self {
+        Reading { at, boot: None, since_boot: Duration::ZERO }
+    }
+}
 
 const MS_PER_SECOND: i64 = 1000;
 const SECONDS_PER_HOUR: i64 = 3600;
@@ -120,29 +150,25 @@ impl Hour {
     }
 
     /// The month it lies in, as `YYYYMM`.
-    pub fn month(self) -> u32 {
-        let (year, month) = self.year_and_month();
-        year * 100 + month
+    pub fn year_month(self) -> u32 {
+        let moment = OffsetDateTime::from_unix_timestamp(self.start().seconds().clamp(0, SECONDS_MAX));
+        moment.map_or(0, |m| u32::try_from(m.year()).unwrap_or(0) * 100 + u32::from(u8::from(m.month())))
     }
 
     /// The first hour of the month that lies `back` months before its own.
     pub fn start_of_month(self, back: u32) -> Hour {
-        let (year, month) = self.year_and_month();
-        let months = (year * 12 + month - 1).saturating_sub(back);
-        let month = u8::try_from(months % 12 + 1).ok().and_then(|m| Month::try_from(m).ok()).unwrap_or(Month::January);
-        let year = i32::try_from(months / 12).unwrap_or(0);
-        let first = Date::from_calendar_date(year, month, 1).map(|date| date.midnight().assume_utc().unix_timestamp());
-        first.map_or(Hour(0), |seconds| Timestamp::from_seconds(seconds).hour())
-    }
-
-    fn year_and_month(self) -> (u32, u32) {
-        let moment = OffsetDateTime::from_unix_timestamp(self.start().seconds().clamp(0, SECONDS_MAX));
-        moment.map_or((1970, 1), |m| (u32::try_from(m.year()).unwrap_or(0), u32::from(u8::from(m.month()))))
+        (0..back).fold(self.month(), |hour, _| hour.previous().month())
     }
 
     /// The hour after it.
     pub const fn next(self) -> Self {
         Hour(self.0.saturating_add(1))
+    }
+
+    /// The first hour of its UTC calendar month.
+    pub fn month(self) -> Self {
+        let moment = OffsetDateTime::from_unix_timestamp(self.start().seconds().clamp(0, SECONDS_MAX));
+        moment.map_or(self, |m| Hour(self.0 - (u32::from(m.day()) - 1) * 24 - u32::from(m.hour())))
     }
 
     /// The hour before it.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ fn work(dir: &Path, hours: u32, increments: u64) -> Timestamp {
                 Sending::Record(key, _) => engine.answered(key, &answers(n), now).unwrap(),
                 Sending::Probe(_) => {
                     let passed = Reply { outcome: Outcome::DryRunPassed, ..answers(0) };
-                    engine.probed(&passed, now);
+                    engine.probed(&passed, now).unwrap();
                 }
                 Sending::Wait(_) | Sending::Idle => {}
             }
@@ -248,12 +248,12 @@ fn each_flipped_bit_is_found() {
     let good = fs::read(&path).unwrap();
     let end = good.iter().rposition(|b| *b != 0).unwrap() + 1;
     let headers = (0..88).chain(2048..2136);
-    let (mut found, mut tried, mut ends) = (0, 0, 0);
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    let (mut tried, mut ends) = (0, 0);
     for byte in headers.chain(4096..end) {
         for bit in 0..8 {
-            let mut bad = good.clone();
-            bad[byte] ^= 1 << bit;
-            fs::write(&path, &bad).unwrap();
+            let bad = good[byte] ^ 1 << bit;
+            file.write_all_at(&[bad], byte as u64).unwrap();
             let disk = RealDisk::read_only(dir.path());
             let told = match audit::verify(&disk) {
                 Err(why) => why.contains("version"),
@@ -265,7 +265,6 @@ fn each_flipped_bit_is_found() {
                 }
             };
             assert!(told, "bit {bit} of byte {byte} is not found");
-            found += 1;
             tried += 1;
             if tried % 97 == 0 {
                 let ran = meterd(&["verify"], dir.path());
@@ -273,8 +272,9 @@ fn each_flipped_bit_is_found() {
                 assert!(wants.contains(&ran.code) || byte >= end - 32, "byte {byte}: {} {}", ran.out, ran.err);
             }
         }
+        file.write_all_at(&[good[byte]], byte as u64).unwrap();
     }
-    println!("verify: {found} bits flipped and found, {ends} of them as an end that was never acknowledged");
+    println!("verify: {tried} bits flipped and found, {ends} of them as an end that was never acknowledged");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::decimal::Amount;
-use crate::entry::{self, DimensionId, Entry, Increment, Peer, Record, RecordKey, Run, Seal, Usage, Verdict, kind};
+use crate::entry::{
+    self, DimensionId, Entry, Increment, Peer, Record, RecordKey, Run, Seal, Trust, Usage, Verdict, kind,
+};
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::State;
 use crate::rollup::state::RecordState;
@@ -11,7 +13,7 @@ use crate::wal::log::kind as log_kind;
 use crate::wal::report::Gap;
 
 /// The kinds of entries by name.
-pub const KINDS: [(&str, u8); 13] = [
+pub const KINDS: [(&str, u8); 17] = [
     ("usage", kind::USAGE),
     ("setup", kind::SETUP),
     ("seal", kind::SEAL),
@@ -20,6 +22,10 @@ pub const KINDS: [(&str, u8); 13] = [
     ("closed", kind::CLOSED),
     ("checkpoint", kind::CHECKPOINT),
     ("settled", kind::SETTLED),
+    ("started", kind::STARTED),
+    ("alive", kind::ALIVE),
+    ("clock", kind::CLOCK),
+    ("released", kind::RELEASED),
     ("archived", kind::ARCHIVED),
     ("stop", log_kind::CLEAN_STOP),
     ("gap", log_kind::GAP),
@@ -134,6 +140,36 @@ fn fact(entry: &Entry, names: &mut Names) -> Described {
             let text = format!("{}: its window has passed, {ending}", names.key(&closed.key));
             describe_as(text, of_record(&closed.key, closed.at, names, json!({ "ending": ending })))
         }
+        Entry::Started(started) => {
+            let at = started.reading.at.to_string();
+            describe_as(format!("the agent started at {at}"), json!({ "at": at }))
+        }
+        Entry::Alive(alive) => {
+            let (at, ms) = (alive.reading.at.to_string(), alive.ran.iter().map(|(_, ms)| ms).sum::<u64>());
+            let hours: Vec<Value> =
+                alive.ran.iter().map(|(hour, ms)| json!({ "hour": hour.to_string(), "ms": ms })).collect();
+            let fields = json!({ "at": at, "ran": hours, "stopping": alive.stopping });
+            describe_as(format!("running at {at}, {} s more", ms / 1000), fields)
+        }
+        Entry::Clock(seen) => {
+            let at = seen.reading.at.to_string();
+            match seen.trust {
+                Trust::Doubted { expected, .. } => describe_as(
+                    format!("the clock says {at} and should say {expected}: it is not believed"),
+                    json!({ "at": at, "believed": false, "expected": expected.to_string() }),
+                ),
+                Trust::Confirmed => {
+                    describe_as(format!("the clock is believed at {at}"), json!({ "at": at, "believed": true }))
+                }
+            }
+        }
+        Entry::Released(released) => {
+            let (by, capped) = (released.by.uid, released.capped.as_ref().map(|record| record.request.quantity));
+            let how = capped.map_or_else(String::new, |quantity| format!(" with {quantity} units"));
+            let text = format!("{}: uid {by} let it go{how}", names.key(&released.key));
+            let more = json!({ "by": peer(released.by), "capped": capped, "carried": released.carried });
+            describe_as(text, of_record(&released.key, released.at, names, more))
+        }
         Entry::Settled(settled) => {
             let decision = format!("{:?}", settled.decision).to_lowercase();
             let text = format!("{}: uid {} decided {decision}", names.key(&settled.key), settled.by.uid);
@@ -201,6 +237,7 @@ fn described_usage(usage: &Usage, names: &Names) -> Described {
                     ("late", json!(i.late)),
                     ("at", json!(i.at.map(|at| at.to_string()))),
                     ("key", json!(i.key)),
+                    ("id", json!(i.id)),
                     ("tags", Value::Object(tags)),
                 ];
                 if let Some(fields) = fields.as_object_mut() {
@@ -240,11 +277,11 @@ fn described_seal(seal: &Seal, names: &Names) -> Described {
         let name = names.of(sealed.dimension);
         let record = sealed.record.as_ref();
         let quantity = record.map_or("no record".into(), |r| format!("a record of {}", r.request.quantity));
-        let remainder: Amount = sealed.remainder.iter().map(|(_, amount)| *amount).sum();
+        let remainder: Amount = sealed.kept.remainder.iter().map(|(_, amount)| *amount).sum();
         said.push(format!("{name} {}: {quantity}, remainder {remainder}", sealed.usage));
         dimensions
             .push(json!({ "dimension": name, "usage": sealed.usage.to_string(), "remainder": remainder.to_string(),
-                                "rounded": sealed.rounded.to_string(), "record": record.map(record_fields) }));
+                                "rounded": sealed.rounded.to_string(), "included": sealed.included.to_string(), "record": record.map(record_fields) }));
     }
     let through = if seal.through > seal.hour { format!(" through {}", seal.through) } else { String::new() };
     let text = format!("{}{through} is closed: {}", seal.hour, said.join("; "));

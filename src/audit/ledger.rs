@@ -1,15 +1,20 @@
 //! The books, summed from increments, seals and outcomes directly. Shares no sum with [`crate::rollup`], so that a
 //! mistake there does not confirm itself; starts from a checkpoint's books where older segments are gone.
+//!
+//! What the hours of a dimension come to is summed from its increments where these alone decide it. Of one that repeats
+//! a level, is metered by the agent, is made of others or makes another, the seals are believed.
 
 use std::collections::BTreeMap;
 
 use crate::config::Measure;
 use crate::decimal::Amount;
-use crate::entry::{Decision, Ending, Entry, RecordKey, Run, Seal, SealedDimension, Setup, Usage, Verdict};
+use crate::entry::{
+    Decision, Ending, Entry, RecordKey, Released, Rules, Run, Seal, SealedDimension, Setup, Trust, Usage, Verdict,
+};
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::State;
 use crate::rollup::books::Books;
-use crate::rollup::state::{Measured, Phase};
+use crate::rollup::state::{Measured, Phase, RecordState};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -21,6 +26,8 @@ enum Place {
 #[derive(Debug, Clone)]
 struct Waiting {
     value: Amount,
+    /// Of it, what does not fit into the record.
+    spill: Amount,
     place: Place,
     ambiguous: bool,
 }
@@ -35,6 +42,8 @@ struct HourSum {
 #[derive(Debug, Clone)]
 struct Account {
     name: String,
+    /// Whether its increments alone decide what an hour comes to.
+    plain: bool,
     measure: Measure,
     next: Option<(Hour, Measure)>,
     hours: BTreeMap<Hour, HourSum>,
@@ -62,48 +71,46 @@ pub(super) struct Ledger {
 impl Ledger {
     /// The books as a checkpoint has them.
     pub(super) fn from_state(state: &State) -> Self {
-        let account = |(at, books): (usize, Books)| {
-            let dimension = state.dimensions.get(at)?;
-            let hours = dimension.open.iter().map(|(hour, open)| {
+        let mut ledger = Ledger { open_from: state.open_from, seq: state.accepted_seq, ..Ledger::default() };
+        for (at, dimension) in state.dimensions.iter().enumerate() {
+            let mut account = Account::new(&dimension.rules);
+            account.next = dimension.next_rules.as_ref().map(|(from, rules)| (*from, rules.measure));
+            account.plain &= dimension.next_rules.as_ref().is_none_or(|(_, rules)| is_plain(rules));
+            for (hour, open) in &dimension.open {
                 let at = match &open.measured {
                     Measured::Last { at, .. } => *at,
-                    Measured::Total(_) | Measured::Max(_) => Timestamp::default(),
+                    _ => Timestamp::default(),
                 };
-                (*hour, HourSum { value: open.measured.total(), at })
-            });
-            let carried = |r: &&crate::rollup::state::RecordState| {
-                r.phase == Phase::Carried && usize::from(r.record.key.dimension.0) == at
-            };
-            let carried: Amount = state.records.values().filter(carried).map(|r| r.record.value).sum();
-            Some(Account {
-                name: books.dimension,
-                measure: dimension.rules.measure,
-                next: dimension.next_rules.as_ref().map(|(from, rules)| (*from, rules.measure)),
-                hours: hours.collect(),
-                sealed: books.received - dimension.open_usage(),
-                accepted: books.accepted,
-                expired: books.expired,
-                discarded: books.discarded,
-                included: books.included,
-                lost: books.lost,
-                rounded: books.rounded,
-                remainder: books.remainder,
-                spill: dimension.carry_value() - carried,
-            })
-        };
-        let records = state.records.iter().map(|(key, r)| {
+                account.hours.insert(*hour, HourSum { value: open.measured.total(), at });
+            }
+            let mine = state.records.values().filter(|r| usize::from(r.record.key.dimension.0) == at);
+            let carried: Amount = mine.filter(|r| r.phase == Phase::Carried).map(RecordState::value).sum();
+            account.spill = dimension.carry_value() - carried;
+            account.remainder = dimension.remainder.total();
+            let totals = &dimension.totals;
+            (account.sealed, account.accepted, account.expired) = (totals.sealed, totals.accepted, totals.expired);
+            (account.discarded, account.included) = (totals.discarded, totals.included);
+            (account.lost, account.rounded) = (totals.lost, totals.rounded);
+            ledger.accounts.push(account);
+        }
+        let rules = state.dimensions.iter().flat_map(|d| [Some(&d.rules), d.next_rules.as_ref().map(|(_, r)| r)]);
+        let sources: Vec<String> = rules.flatten().flat_map(|r| &r.from).map(|source| source.name.clone()).collect();
+        ledger.believe_seals_of(&sources);
+        for (key, r) in &state.records {
             let place = match r.phase {
                 Phase::Carried => Place::Carried,
                 phase if phase.with_person() => Place::Person,
                 _ => Place::Pending,
             };
-            (*key, Waiting { value: r.record.value, place, ambiguous: r.ambiguous })
-        });
-        Ledger {
-            accounts: state.books().into_iter().enumerate().filter_map(account).collect(),
-            records: records.collect(),
-            open_from: state.open_from,
-            seq: state.accepted_seq,
+            let spill = r.spill.as_ref().map_or(Amount::ZERO, |spill| spill.value);
+            ledger.records.insert(*key, Waiting { value: r.value(), spill, place, ambiguous: r.ambiguous });
+        }
+        ledger
+    }
+
+    fn believe_seals_of(&mut self, names: &[String]) {
+        for account in self.accounts.iter_mut().filter(|account| names.contains(&account.name)) {
+            account.plain = false;
         }
     }
 
@@ -113,7 +120,13 @@ impl Ledger {
             Entry::Setup(setup) => self.setup(setup),
             Entry::Usage(usage) => return self.usage(usage),
             Entry::Seal(seal) => return self.seal(seal),
-            Entry::Attempt(_) => {}
+            Entry::Attempt(_) | Entry::Started(_) | Entry::Alive(_) => {}
+            Entry::Clock(seen) => {
+                if seen.trust == Trust::Confirmed {
+                    self.recall(seen.reading.at);
+                }
+            }
+            Entry::Released(released) => self.released(released),
             Entry::Answered(answered) => {
                 let Some(record) = self.records.get_mut(&answered.key) else {
                     return vec![format!("an answer for record {}, which waits for none", answered.key)];
@@ -135,7 +148,7 @@ impl Ledger {
                 Decision::Accepted => self.end(settled.key, |account| &mut account.accepted),
                 Decision::WriteOff => self.end(settled.key, |account| &mut account.discarded),
                 Decision::Carry => self.put(settled.key, Place::Carried),
-                Decision::Retry => self.put(settled.key, Place::Pending),
+                Decision::Retry => self.let_go(settled.key),
             },
         }
         Vec::new()
@@ -150,10 +163,14 @@ impl Ledger {
             match self.accounts.get_mut(usize::from(id.0)) {
                 Some(known) => {
                     known.next = (known.measure != rules.measure).then(|| (hour.next(), rules.measure));
+                    known.plain &= is_plain(rules);
                 }
-                None => self.accounts.push(Account::new(rules.name.clone(), rules.measure)),
+                None => self.accounts.push(Account::new(rules)),
             }
         }
+        let from = setup.dimensions.iter().flat_map(|(_, rules)| &rules.from);
+        let sources: Vec<String> = from.map(|source| source.name.clone()).collect();
+        self.believe_seals_of(&sources);
     }
 
     fn usage(&mut self, usage: &Usage) -> Vec<String> {
@@ -194,7 +211,7 @@ impl Ledger {
         for account in &mut self.accounts {
             let late = account.hours.split_off(&self.open_from);
             let left = std::mem::replace(&mut account.hours, late);
-            for (hour, sum) in left.into_iter().filter(|(_, sum)| !sum.value.is_zero()) {
+            for (hour, sum) in left.into_iter().filter(|(_, sum)| account.plain && !sum.value.is_zero()) {
                 wrong.push(format!("{} of {} in {hour} is in no seal", sum.value, account.name));
             }
             if let Some((_, measure)) = account.next.take_if(|(from, _)| *from <= self.open_from) {
@@ -209,7 +226,8 @@ impl Ledger {
             wrong.push(format!("dimension number {} is sealed, which nobody has configured", sealed.dimension.0));
             return;
         };
-        let usage = account.hours.remove(&hour).unwrap_or_default().value;
+        let summed = account.hours.remove(&hour).unwrap_or_default().value;
+        let usage = if account.plain { summed } else { sealed.usage };
         let name = account.name.clone();
         if usage != sealed.usage {
             wrong.push(format!("the increments of {name} in {hour} come to {usage}, its seal says {}", sealed.usage));
@@ -217,10 +235,14 @@ impl Ledger {
         let before = account.remainder + account.spill;
         account.sealed += usage;
         account.rounded += sealed.rounded;
-        account.remainder = sealed.remainder.iter().map(|(_, amount)| *amount).sum();
-        let after = account.remainder + sealed.spill.as_ref().map_or(Amount::ZERO, |carry| carry.value);
+        account.included += sealed.included;
+        account.remainder = sealed.kept.remainder.iter().map(|(_, amount)| *amount).sum();
+        let spill = sealed.spill.as_ref().map_or(Amount::ZERO, |carry| carry.value);
+        let after = account.remainder + spill + sealed.included;
         let Some(record) = &sealed.record else { return };
-        account.spill = sealed.spill.as_ref().map_or(Amount::ZERO, |carry| carry.value);
+        // What does not fit into a record that waits for a person waits with it.
+        let waits = if record.above.is_some() { spill } else { Amount::ZERO };
+        account.spill = spill - waits;
         let mut taken = Amount::ZERO;
         for key in &record.took {
             if self.records.get(key).is_some_and(|r| r.place == Place::Carried)
@@ -232,8 +254,51 @@ impl Ledger {
         if before + taken + usage + sealed.rounded != after + record.value {
             wrong.push(format!("record {} of {name} is not what was measured, taken over and left", record.key));
         }
-        let waiting = Waiting { value: record.value, place: Place::Pending, ambiguous: false };
+        let place = if record.above.is_some() { Place::Person } else { Place::Pending };
+        let waiting = Waiting { value: record.value + waits, spill: waits, place, ambiguous: false };
         self.records.insert(record.key, waiting);
+    }
+
+    /// A person lets a record go, perhaps with less in it.
+    fn released(&mut self, released: &Released) {
+        let mut key = released.key;
+        if let Some(capped) = &released.capped
+            && let Some(before) = self.records.remove(&key)
+        {
+            key = capped.key;
+            if let Some(account) = self.accounts.get_mut(usize::from(key.dimension.0)) {
+                account.discarded += before.value - capped.value;
+            }
+            self.records.insert(key, Waiting { value: capped.value, spill: Amount::ZERO, ..before });
+        }
+        if released.carried { self.put(key, Place::Carried) } else { self.let_go(key) }
+    }
+
+    fn let_go(&mut self, key: RecordKey) {
+        if let Some(record) = self.records.get_mut(&key)
+            && let Some(account) = self.accounts.get_mut(usize::from(key.dimension.0))
+        {
+            let spill = std::mem::take(&mut record.spill);
+            record.value = record.value - spill;
+            record.place = Place::Pending;
+            account.spill += spill;
+        }
+    }
+
+    /// Usage that a clock ahead of its time put into later hours counts in this one.
+    fn recall(&mut self, now: Timestamp) {
+        let hour = now.hour().max(self.open_from);
+        for account in &mut self.accounts {
+            for (_, ahead) in account.hours.split_off(&hour.next()) {
+                let measure = account.measure_in(hour);
+                let sum = account.hours.entry(hour).or_default();
+                match measure {
+                    Measure::Max | Measure::Unique => sum.value = sum.value.max(ahead.value),
+                    Measure::Last => *sum = HourSum { value: ahead.value, at: now },
+                    Measure::Sum | Measure::Count | Measure::Uptime => sum.value += ahead.value,
+                }
+            }
+        }
     }
 
     fn put(&mut self, key: RecordKey, place: Place) {
@@ -250,8 +315,8 @@ impl Ledger {
         }
     }
 
-    /// The books of every dimension.
-    pub(super) fn books(&self) -> Vec<Books> {
+    /// The books of every dimension, and whether its increments alone decide what its hours come to.
+    pub(super) fn books(&self) -> Vec<(Books, bool)> {
         let books = |(at, account): (usize, &Account)| {
             let waits = |place| -> Amount {
                 let here =
@@ -259,7 +324,7 @@ impl Ledger {
                 here.map(|(_, r)| r.value).sum()
             };
             let open: Amount = account.hours.values().map(|sum| sum.value).sum();
-            Books {
+            let books = Books {
                 dimension: account.name.clone(),
                 received: account.sealed + open,
                 open: open + account.spill + waits(Place::Carried),
@@ -272,18 +337,20 @@ impl Ledger {
                 lost: account.lost,
                 rounded: account.rounded,
                 remainder: account.remainder,
-            }
+            };
+            (books, account.plain)
         };
         self.accounts.iter().enumerate().map(books).collect()
     }
 }
 
 impl Account {
-    fn new(name: String, measure: Measure) -> Self {
+    fn new(rules: &Rules) -> Self {
         let nothing = Amount::ZERO;
         Account {
-            name,
-            measure,
+            name: rules.name.clone(),
+            plain: is_plain(rules),
+            measure: rules.measure,
             next: None,
             hours: BTreeMap::new(),
             sealed: nothing,
@@ -299,7 +366,7 @@ impl Account {
     }
 
     fn add(&mut self, hour: Hour, quantity: Amount, at: Timestamp) {
-        let measure = self.next.filter(|(from, _)| *from <= hour).map_or(self.measure, |(_, measure)| measure);
+        let measure = self.measure_in(hour);
         let sum = self.hours.entry(hour).or_default();
         match measure {
             Measure::Max => sum.value = sum.value.max(quantity),
@@ -308,4 +375,13 @@ impl Account {
             Measure::Sum | Measure::Count | Measure::Unique | Measure::Uptime => sum.value += quantity,
         }
     }
+
+    fn measure_in(&self, hour: Hour) -> Measure {
+        self.next.filter(|(from, _)| *from <= hour).map_or(self.measure, |(_, measure)| measure)
+    }
+}
+
+/// Whether increments of a dimension alone decide what its hours come to.
+fn is_plain(rules: &Rules) -> bool {
+    !rules.sticky && rules.from.is_empty() && rules.measure != Measure::Uptime
 }

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod exit;
 pub mod inspect;
 pub mod records;
+pub mod release;
 pub mod run;
 mod say;
 pub mod settle;
@@ -41,6 +42,7 @@ enum Command {
     Settle(settle::Settle),
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
+    Release(release::Release),
     CheckConfig(check_config::CheckConfig),
     SimulateAws(simulate_aws::SimulateAws),
 }
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Settle(args) => settle::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Release(args) => release::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::SimulateAws(args) => return simulate_aws::run(args),
     };

@@ -6,26 +6,31 @@
 
 mod building;
 mod deadlines;
+mod keys;
+mod options;
 mod recover;
+mod release;
 mod retain;
 mod sending;
 mod settle;
 mod stretch;
 mod take;
+mod watch;
 
+pub use options::Options;
 pub use recover::read_only;
+pub use release::Gone;
 pub use sending::Sending;
 pub use settle::NotSettled;
 pub use take::{Code, NewIncrement, Refusal, Taken};
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::config::{self, Measure, Offset, ZeroRecords};
+use crate::config::{self, Measure, ZeroRecords};
 use crate::disk::Disk;
 use crate::entry::{self, Answered, Closed, DimensionId, Ending, Entry, Rules, Setup, Verdict};
-use crate::hour::{Hour, Timestamp};
+use crate::hour::{Hour, Reading, Timestamp};
 use crate::index::{Index, IndexError};
 use crate::rollup::State;
 use crate::rollup::state::Phase;
@@ -34,40 +39,9 @@ use crate::wal::archive::Owner;
 use crate::wal::log::kind as log_kind;
 use crate::wal::open::{self as wal_open, Entry as LogEntry};
 use crate::wal::spares::Need;
-use crate::wal::{Log, LogError, LogId, OpenError, Purpose, Report};
+use crate::wal::{Log, LogError, LogId, OpenError, Report};
 use building::Building;
 use recover::{catch_up, fold};
-
-/// What an engine is opened with.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The product's code.
-    pub product_code: String,
-    /// The configured dimensions, in order.
-    pub dimensions: Vec<Rules>,
-    /// See [`config::Submit`].
-    pub window: Duration,
-    /// See [`config::Submit`].
-    pub late: config::Late,
-    /// See [`config::Submit`].
-    pub zero_records: ZeroRecords,
-    /// How long an hour stays open for usage that is stamped with it.
-    pub grace: Duration,
-    /// How long after an hour its records go out.
-    pub offset: Offset,
-    /// The instance, if it is known.
-    pub instance: Option<String>,
-    /// Length of a new segment in bytes.
-    pub segment_bytes: u64,
-    /// Whether usage is real.
-    pub purpose: Purpose,
-    /// Whether our clock is held against AWS's; not where it is one of its own.
-    pub judge_clock: bool,
-    /// How long segments are kept after all in them is settled.
-    pub retain: Duration,
-    /// Whether helpers run in threads of their own; off in simulations.
-    pub threads: bool,
-}
 
 /// Why an engine cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +71,22 @@ pub const DIMENSIONS_EVER_MAX: usize = 1024;
 struct Known {
     id: DimensionId,
     measure: Measure,
+    /// Why nobody reports it, if so.
+    not_reported: Option<String>,
+}
+
+impl Known {
+    fn new(id: DimensionId, rules: &Rules) -> Self {
+        Known { id, measure: rules.measure, not_reported: Known::not_reported(rules) }
+    }
+
+    fn not_reported(rules: &Rules) -> Option<String> {
+        if rules.measure == Measure::Uptime {
+            return Some("is metered by the agent itself; nothing is to be reported".into());
+        }
+        let sources: Vec<&str> = rules.from.iter().map(|source| source.name.as_str()).collect();
+        (!sources.is_empty()).then(|| format!("is made of others; report {}", sources.join(", ")))
+    }
 }
 
 /// The log, the state folded from it, the index beside it, and the outbox.
@@ -115,6 +105,8 @@ pub struct Engine<D: Disk> {
     aws: sending::AwsSeen,
     deadlines: deadlines::Deadlines,
     retention: retain::Retention<D>,
+    /// What the clocks said last.
+    reading: Reading,
 }
 
 impl<D: Disk> Engine<D> {
@@ -122,9 +114,11 @@ impl<D: Disk> Engine<D> {
     pub fn open(
         disk: Arc<D>,
         options: Options,
-        now: Timestamp,
+        reading: impl Into<Reading>,
         open_index: impl FnOnce(LogId) -> Result<Index, IndexError>,
     ) -> Result<Self, EngineError> {
+        let reading = reading.into();
+        let now = reading.at;
         let mut state = State::default();
         let mut first_seq = None;
         let mut folded = Vec::new();
@@ -173,7 +167,10 @@ impl<D: Disk> Engine<D> {
             aws: sending::AwsSeen::default(),
             deadlines: deadlines::Deadlines::default(),
             retention,
+            reading,
         };
+        engine.heed(reading)?;
+        engine.started()?;
         engine.settle_interrupted(now)?;
         engine.configure(now)?;
         engine.commit(now)?;
@@ -230,8 +227,9 @@ impl<D: Disk> Engine<D> {
         if next > DIMENSIONS_EVER_MAX {
             return Err(EngineError::TooManyDimensions(self.state.dimensions.len()));
         }
-        self.names = dimensions.iter().map(|(id, r)| (r.name.clone(), Known { id: *id, measure: r.measure })).collect();
-        let mut listed: Vec<&str> = dimensions.iter().map(|(_, rules)| rules.name.as_str()).collect();
+        self.names = dimensions.iter().map(|(id, rules)| (rules.name.clone(), Known::new(*id, rules))).collect();
+        let reported = dimensions.iter().filter(|(_, rules)| Known::not_reported(rules).is_none());
+        let mut listed: Vec<&str> = reported.map(|(_, rules)| rules.name.as_str()).collect();
         listed.sort_unstable();
         self.listed = listed.join(", ");
         let setup = Setup {
@@ -245,9 +243,31 @@ impl<D: Disk> Engine<D> {
             zero_records: self.options.zero_records,
         };
         if !self.is_in_force(&setup) {
+            self.say_what_changes(&setup);
             self.record(&Entry::Setup(setup), Need::Control, now)?;
         }
         Ok(())
+    }
+
+    /// Says what a changed configuration does to usage under way.
+    fn say_what_changes(&self, setup: &Setup) {
+        let named =
+            |id: usize| setup.dimensions.iter().find(|(known, _)| usize::from(known.0) == id).map(|(_, rules)| rules);
+        for (id, dimension) in self.state.dimensions.iter().enumerate().filter(|(_, d)| d.configured) {
+            let (name, remainder) = (&dimension.rules.name, dimension.remainder.total());
+            match named(id) {
+                None => tracing::warn!(
+                    dimension = name,
+                    %remainder,
+                    "no longer configured: what it measured is still sealed and sent; its remainder waits until it is \
+                     configured again"
+                ),
+                Some(rules) if *rules != dimension.rules => {
+                    tracing::info!(dimension = name, "its rules change with the next hour; its remainder stays");
+                }
+                Some(_) => {}
+            }
+        }
     }
 
     fn is_in_force(&self, setup: &Setup) -> bool {
@@ -298,15 +318,21 @@ impl<D: Disk> Engine<D> {
     pub fn commit(&mut self, now: Timestamp) -> Result<(), LogError> {
         self.flush_building(now)?;
         self.log.commit()?;
-        self.index.advance(self.log.next_seq() - 1, now.hour(), false);
+        // Keys are forgotten by hours that are sealed: a clock that jumps ahead makes nothing forget them.
+        self.index.advance(self.log.next_seq() - 1, self.state.open_from, false);
         Ok(())
     }
 
     /// Does what is due: seals hours, closes records past their window. Durable when it returns.
     pub fn tick(&mut self, now: Timestamp) -> Result<(), LogError> {
         self.flush_building(now)?;
-        self.seal_due(now)?;
-        self.close_late(now)?;
+        // By a clock that is not believed nothing ends.
+        let believed = self.state.clocks.doubt.is_none();
+        self.alive_if_due(now, believed && self.is_seal_due(now))?;
+        if believed {
+            self.seal_due(now)?;
+            self.close_late(now)?;
+        }
         self.deadlines.say(&self.state, now);
         self.commit(now)?;
         self.retain(now)
@@ -318,12 +344,16 @@ impl<D: Disk> Engine<D> {
         let deadlines = self.state.records.values().filter(|r| r.phase == Phase::Pending && !r.in_flight);
         let deadline = deadlines.map(|r| r.deadline(self.state.window)).min();
         let said = deadlines::Deadlines::next(&self.state, now);
-        [deadline, said, self.next_retention(now)].into_iter().flatten().fold(seal, Timestamp::min)
+        [deadline, said, self.alive_due(now), self.next_retention(now)].into_iter().flatten().fold(seal, Timestamp::min)
+    }
+
+    fn is_seal_due(&self, now: Timestamp) -> bool {
+        self.state.instance.is_some() && self.state.open_from.end().plus(self.options.grace) <= now
     }
 
     /// Seals every hour whose grace is over. Before the instance is known hours stay open, for a record names it.
     fn seal_due(&mut self, now: Timestamp) -> Result<(), LogError> {
-        while self.state.open_from.end().plus(self.options.grace) <= now {
+        while self.is_seal_due(now) {
             let hour = self.state.open_from;
             let last = now.minus(self.options.grace).hour().previous();
             let through = self.quiet_through(hour, last);
@@ -344,8 +374,11 @@ impl<D: Disk> Engine<D> {
         if self.state.zero_records == ZeroRecords::All && now_matters(hour, last) {
             return hour;
         }
-        let busy = self.state.dimensions.iter().flat_map(|d| d.open.keys()).filter(|h| **h > hour).min();
-        busy.map_or(last, |h| h.previous().min(last)).max(hour)
+        let mut through = hour;
+        while through < last && self.state.is_quiet(through.next()) {
+            through = through.next();
+        }
+        through
     }
 
     /// Ends pending records whose window has passed.
@@ -378,10 +411,12 @@ impl<D: Disk> Engine<D> {
     /// Stops in order: everything durable, and a mark that the next start can go on right here. The mark stands twice
     /// because the second one proves the first.
     pub fn stop(mut self, now: Timestamp) -> Result<(), LogError> {
+        self.flush_building(now)?;
+        self.alive(true)?;
         self.commit(now)?;
         self.append_mark(log_kind::CLEAN_STOP, now)?;
         self.append_mark(log_kind::CLEAN_STOP, now)?;
-        self.index.close(now.hour());
+        self.index.close(self.state.open_from);
         Ok(())
     }
 

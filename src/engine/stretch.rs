@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::keys;
 use super::recover::{Change, fold};
-use super::take;
 use crate::disk::Disk;
 use crate::entry::{self, RecordKey, kind};
 use crate::hour::{Hour, Timestamp};
@@ -180,7 +180,7 @@ impl<D: Disk> Look<D> {
             let payload = entry::encode(record).map_err(|e| failed(std::io::Error::other(e.to_string())))?;
             let hour = record.record.key.hour;
             if hour >= self.forget_before {
-                months.entry(u64::from(hour.month())).or_default().insert(record.record.key, payload);
+                months.entry(u64::from(hour.year_month())).or_default().insert(record.record.key, payload);
             }
         }
         let files = archive::list(disk).map_err(failed)?;
@@ -217,7 +217,7 @@ impl<D: Disk> Look<D> {
     /// Removes archive files of months that are out of date.
     fn forget(&self) -> Result<(), OpenError> {
         let failed = |source| OpenError::Io { what: "removing old archive files".into(), source };
-        let first = u64::from(self.forget_before.month()) * FILES_PER_MONTH;
+        let first = u64::from(self.forget_before.year_month()) * FILES_PER_MONTH;
         let mut files = archive::list(&*self.disk).map_err(failed)?;
         files.retain(|id| *id < first);
         archive::remove(&*self.disk, &files).map_err(failed)
@@ -239,7 +239,7 @@ impl Folded {
 
     fn take(&mut self, change: Change) {
         match change {
-            Change::Usage(usage) => self.keys_until = self.keys_until.max(take::keys_until(&usage)),
+            Change::Usage(usage) => self.keys_until = self.keys_until.max(keys::keys_until(&usage)),
             Change::Records(records) => self.records.extend(records),
         }
     }

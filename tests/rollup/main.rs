@@ -2,9 +2,12 @@
 //! Sees the fold and the seals; does not see the log, the socket or AWS.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
+mod golden;
+mod million;
 mod model;
 mod share;
 mod times;
+mod world;
 
 use meterd::config::{Late, Measure, Round, ZeroRecords};
 use meterd::decimal::Amount;
@@ -65,7 +68,7 @@ pub fn add(state: &mut State, dimension: u16, quantity: &str, tags: Tags, at: Op
     let run = if tags.is_empty() && at.is_none() && !late {
         Run::Plain { hour, items: vec![(id, quantity)] }
     } else {
-        Run::Full(Increment { dimension: id, hour, late, quantity, at, key: None, tags })
+        Run::Full(Increment { dimension: id, hour, late, quantity, at, key: None, tags, id: None })
     };
     let first_seq = state.accepted_seq + 1;
     state.apply(&Entry::Usage(Usage { first_seq, received: now, peer: Peer::default(), runs: vec![run] }));

@@ -41,6 +41,11 @@ fn keeping(days: u64) -> Options {
     Options { retain: HOUR * (days * DAY) as u32, ..options(SEGMENT) }
 }
 
+/// Small segments, which take little to fill and to copy.
+fn small(days: u64) -> Options {
+    Options { segment_bytes: 16 * 1024, ..keeping(days) }
+}
+
 fn open(disk: &SimDisk, options: Options, now: Timestamp) -> Result<Engine<SimDisk>, String> {
     let opened = Engine::open(Arc::new(disk.clone()), options, now, |_| Ok(Index::in_memory()));
     opened.map_err(|error| format!("cannot open: {error}"))
@@ -94,7 +99,7 @@ impl Life {
         for _ in 0..20 {
             match self.engine.next_sending(self.now).unwrap() {
                 Sending::Record(key, _) => self.engine.answered(key, &answer(&key), self.now).unwrap(),
-                Sending::Probe(_) => self.engine.probed(&reply(Outcome::DryRunPassed), self.now),
+                Sending::Probe(_) => self.engine.probed(&reply(Outcome::DryRunPassed), self.now).unwrap(),
                 Sending::Wait(until) if until.since(self.now) <= HOUR / 4 => self.now = until,
                 Sending::Wait(_) | Sending::Idle => break,
             }
@@ -227,12 +232,12 @@ fn records_are_shown_for_thirteen_months() {
     life.settle_down();
     assert_eq!(look(&life.engine), seen, "also from the archive alone");
     let files = archive::list(&life.disk).unwrap();
-    assert!(files.iter().all(|id| id / 1_000_000 >= u64::from(oldest.month())), "{files:?}");
+    assert!(files.iter().all(|id| id / 1_000_000 >= u64::from(oldest.year_month())), "{files:?}");
 }
 
 /// A disk with two days of work that nothing has been taken from, and the moment after. Long tags fill the segments.
 fn two_days() -> (SimDisk, Timestamp, Seen) {
-    let mut life = Life::new(keeping(3000));
+    let mut life = Life::new(small(3000));
     for hour in 0..31 {
         let new = NewIncrement {
             dimension: PLAIN.into(),
@@ -241,11 +246,11 @@ fn two_days() -> (SimDisk, Timestamp, Seen) {
             ..NewIncrement::default()
         };
         // Once the checkpoint that a segment begins with is followed by a longer row of entries than the others.
-        let count = if hour == 4 { 300 } else { 80 };
+        let count = if hour == 4 { 75 } else { 20 };
         for _ in 0..count {
             life.engine.take(Peer::default(), &new, life.now).unwrap();
         }
-        life.hour(20, &|_| accepted());
+        life.hour(8, &|_| accepted());
     }
     let seen = look(&life.engine);
     let Life { disk, engine, now } = life;
@@ -267,7 +272,7 @@ fn aftermath(disk: &SimDisk, now: Timestamp, seen: &Seen, last: u64) -> Result<(
     let same = |engine: &Engine<SimDisk>, when: &str| {
         if look(engine) == *seen { Ok(()) } else { Err(format!("something is lost or doubled {when}")) }
     };
-    let mut engine = open(disk, keeping(1), now)?;
+    let mut engine = open(disk, small(1), now)?;
     same(&engine, "at the start")?;
     drive(&mut engine, now);
     same(&engine, "after retention")?;
@@ -279,7 +284,7 @@ fn aftermath(disk: &SimDisk, now: Timestamp, seen: &Seen, last: u64) -> Result<(
     }
     drop(engine);
     disk.cut(&mut cuts::by_seed(last));
-    let mut engine = open(disk, keeping(1), now)?;
+    let mut engine = open(disk, small(1), now)?;
     same(&engine, "after a power cut at the end")?;
     drive(&mut engine, now);
     same(&engine, "at the end")
@@ -291,7 +296,7 @@ fn killed_and_cut_at_every_operation() {
     let (disk, now, seen) = two_days();
     let begin = || {
         let disk = disk.fork();
-        let engine = open(&disk, keeping(1), now).unwrap();
+        let engine = open(&disk, small(1), now).unwrap();
         (disk, engine)
     };
     let (whole, mut engine) = begin();
@@ -330,7 +335,7 @@ fn killed_and_cut_at_every_operation() {
 fn a_segment_that_comes_back_behind_a_hole() {
     let (disk, now, seen) = two_days();
     let first = disk.fork();
-    let mut engine = open(&disk, keeping(1), now).unwrap();
+    let mut engine = open(&disk, small(1), now).unwrap();
     drive(&mut engine, now);
     drop(engine);
     let back = segment::file_name(1);
@@ -344,7 +349,7 @@ fn a_segment_that_comes_back_behind_a_hole() {
     };
     put(&back);
     assert!(segments(&disk)[1] > 2, "a hole");
-    let mut engine = open(&disk, keeping(1), now).unwrap();
+    let mut engine = open(&disk, small(1), now).unwrap();
     assert_eq!(look(&engine), seen);
     drive(&mut engine, now);
     assert!(segments(&disk)[0] > 1, "the left-over goes");
@@ -354,7 +359,7 @@ fn a_segment_that_comes_back_behind_a_hole() {
     let missing = ids[ids.len() - 2];
     meterd::disk::Disk::remove(&disk, &segment::file_name(missing)).unwrap();
     let before = disk.contents();
-    let refused = open(&disk, keeping(1), now).err().unwrap();
+    let refused = open(&disk, small(1), now).err().unwrap();
     assert!(refused.contains(&format!("segment {missing} is missing")), "{refused}");
     assert_eq!(disk.contents(), before);
 }
