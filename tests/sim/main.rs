@@ -21,6 +21,7 @@ mod look;
 mod machine;
 mod names;
 mod poison;
+mod retention;
 mod seeds;
 mod setup;
 mod verdicts;

@@ -39,6 +39,7 @@ pub fn options(segment_bytes: u64) -> Options {
         segment_bytes,
         purpose: Purpose::Test,
         judge_clock: false,
+        retain: Duration::from_secs(24 * 3600),
         threads: false,
     }
 }
