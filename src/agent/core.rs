@@ -30,6 +30,8 @@ const IDLE_MARK_AFTER: Duration = Duration::from_secs(1);
 const ROOM_RETRY: Duration = Duration::from_secs(1);
 /// How long to wait before trying again to accept what could not be accepted: no event comes for it.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// The clock is looked at this often at least: it may be set, or the machine may have slept, and no wait would end then.
+pub const CLOCK_LOOK: Duration = Duration::from_secs(10);
 /// Commands taken in one turn, so that they cannot starve the socket.
 const COMMANDS_PER_TURN: usize = 256;
 
@@ -154,7 +156,7 @@ impl<D: Disk> Core<D> {
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let clock = &self.wiring.clock;
-        let mut timeout = clock.real(self.tick_at.since(clock.now())).max(Duration::from_millis(1));
+        let mut timeout = clock.real(self.tick_at.since(clock.now())).clamp(Duration::from_millis(1), CLOCK_LOOK);
         if let Some(since) = self.unmarked_since {
             timeout = timeout.min(IDLE_MARK_AFTER.saturating_sub(since.elapsed()));
         }

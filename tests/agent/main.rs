@@ -15,6 +15,7 @@ mod aws;
 mod cli;
 mod connection;
 mod crash;
+mod ec2;
 mod http;
 mod lifecycle;
 mod limits;
