@@ -36,6 +36,8 @@ pub struct RecordView {
     pub timestamp: String,
     /// As sent.
     pub client_token: String,
+    /// Counts up from 0 when a refused record is fixed anew under a mended product code.
+    pub generation: u32,
     /// Attempts begun.
     pub attempts: u32,
     /// When the first began.
@@ -81,6 +83,7 @@ impl From<&RecordState> for RecordView {
             metering_record_id: state.metering_record_id.clone(),
             timestamp: request.timestamp.to_string(),
             client_token: request.client_token.clone(),
+            generation: record.key.generation,
             attempts: state.attempts,
             first_attempt: state.first_attempt.map(|t| t.to_string()),
             last_attempt: state.last_attempt.map(|t| t.to_string()),

@@ -1,7 +1,9 @@
 //! The operator's socket, `admin.sock`: decisions that only root and the agent's own user may make. HTTP/1.1.
 //!
 //! `POST /v1/settle` with `{"hour": "2026-11-21T08:00:00Z", "dimension": "requests", "decision": "accepted"}`; decisions
-//! are `accepted`, `carry`, `write-off` and `retry`. 200 `{"ok":true}`, or an error object as on the writers' socket.
+//! are `accepted`, `carry`, `write-off` and `retry`; with `carry`, `"to": "other"` names another dimension whose next record
+//! takes the units. 200 `{"ok":true,"decision":"carry"}` (a `retry` after the window is a `carry`), or an error object as on
+//! the writers' socket.
 
 use std::convert::Infallible;
 use std::io;
@@ -13,7 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::commands::{Command, Gone, Handle};
@@ -33,15 +35,27 @@ struct Settle {
     hour: String,
     dimension: String,
     decision: Word,
+    to: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Word {
     Accepted,
     Carry,
     WriteOff,
     Retry,
+}
+
+impl From<Decision> for Word {
+    fn from(decision: Decision) -> Word {
+        match decision {
+            Decision::Accepted => Word::Accepted,
+            Decision::Carry | Decision::CarryTo(_) => Word::Carry,
+            Decision::WriteOff => Word::WriteOff,
+            Decision::Retry => Word::Retry,
+        }
+    }
 }
 
 impl From<Word> for Decision {
@@ -105,15 +119,18 @@ async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<A
     };
     let read = settle.and_then(|settle| {
         let hour = Timestamp::parse(&settle.hour).ok_or("hour is neither RFC 3339 nor Unix seconds")?.hour();
-        Ok((settle.dimension, hour, settle.decision.into()))
+        if settle.to.is_some() && settle.decision != Word::Carry {
+            return Err("only carry goes to another dimension".into());
+        }
+        Ok((settle.dimension, hour, settle.decision.into(), settle.to))
     });
-    let (dimension, hour, decision) = match read {
+    let (dimension, hour, decision, to) = match read {
         Ok(read) => read,
         Err(why) => return Ok(json(StatusCode::BAD_REQUEST, &problem("bad_request", &why))),
     };
-    let settled = core.ask(|reply| Command::Settle { dimension, hour, decision, by, reply }).await;
+    let settled = core.ask(|reply| Command::Settle { dimension, hour, decision, to, by, reply }).await;
     Ok(match settled {
-        Ok(Ok(())) => json(StatusCode::OK, &serde_json::json!({ "ok": true })),
+        Ok(Ok(came_to)) => json(StatusCode::OK, &serde_json::json!({ "ok": true, "decision": Word::from(came_to) })),
         Ok(Err(why @ NotSettled::Log(_))) => {
             json(StatusCode::SERVICE_UNAVAILABLE, &problem("not_durable", &why.to_string()))
         }

@@ -258,8 +258,9 @@ impl<D: Disk> Core<D> {
                 let current = self.engine.state().records.values().cloned().collect();
                 let _ = reply.send((current, self.engine.index().history()));
             }
-            Command::Settle { dimension, hour, decision, by, reply } => {
-                let settled = self.engine.settle(&dimension, hour, decision, by, now);
+            Command::Settle { dimension, hour, decision, to, by, reply } => {
+                let decided = to.map_or(Ok(decision), |to| self.engine.carry_to(&dimension, &to));
+                let settled = decided.and_then(|decision| self.engine.settle(&dimension, hour, decision, by, now));
                 let poisoned = match &settled {
                     Err(NotSettled::Log(error)) => poison(&Err::<(), _>(error.clone())),
                     _ => Ok(()),

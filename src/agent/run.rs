@@ -214,6 +214,7 @@ fn options(config: &Config, identity: &Identity, purpose: Purpose, own_clock: bo
         window: config.submit.window,
         late: config.submit.late,
         zero_records: config.submit.zero_records,
+        region: config.submit.region.clone(),
         grace: config.hour.grace,
         offset: config.submit.offset,
         instance,

@@ -23,6 +23,9 @@ pub struct Settle {
     /// What is decided
     #[arg(value_name = "DECISION")]
     decision: Decision,
+    /// With carry: its dimension was mistyped, its units go out with the next record of this one
+    #[arg(long, value_name = "DIMENSION")]
+    to: Option<String>,
     #[command(flatten)]
     target: Target,
 }
@@ -35,7 +38,7 @@ enum Decision {
     Carry,
     /// Nobody is billed for it
     WriteOff,
-    /// What AWS refused has been mended: send the same request again (held records only)
+    /// What AWS refused has been mended: send the same request again (held records only; after its window it is carried)
     Retry,
 }
 
@@ -49,9 +52,12 @@ pub fn run(args: &Settle) -> u8 {
         }
     };
     let decision = args.decision.to_possible_value().map(|v| v.get_name().to_owned());
-    let body = json!({ "hour": args.hour, "dimension": args.dimension, "decision": decision });
+    let body = json!({ "hour": args.hour, "dimension": args.dimension, "decision": decision, "to": args.to });
     match post(&socket, "/v1/settle", body.to_string()) {
         Ok(answer) if answer.ok => {
+            if answer.decision != decision {
+                say!("its window has passed: its units go out with the next record");
+            }
             say!("settled");
             exit::FINE
         }

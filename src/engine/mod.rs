@@ -7,6 +7,7 @@
 mod building;
 mod deadlines;
 mod recover;
+mod refused;
 mod sending;
 mod settle;
 mod take;
@@ -48,6 +49,8 @@ pub struct Options {
     pub late: config::Late,
     /// See [`config::Submit`].
     pub zero_records: ZeroRecords,
+    /// See [`config::Submit`].
+    pub region: Option<String>,
     /// How long an hour stays open for usage that is stamped with it.
     pub grace: Duration,
     /// How long after an hour its records go out.
@@ -231,6 +234,7 @@ impl<D: Disk> Engine<D> {
             window_ms: u64::try_from(self.options.window.as_millis()).unwrap_or(u64::MAX),
             late: self.options.late,
             zero_records: self.options.zero_records,
+            region: self.options.region.clone(),
         };
         if !self.is_in_force(&setup) {
             self.record(&Entry::Setup(setup), Need::Control, now)?;
@@ -249,6 +253,7 @@ impl<D: Disk> Engine<D> {
             && self.state.window.as_millis() == u128::from(setup.window_ms)
             && self.state.late == setup.late
             && self.state.zero_records == setup.zero_records
+            && self.state.region == setup.region
             && configured == setup.dimensions.len()
             && setup.dimensions.iter().all(|(id, new)| rules(id) == Some(new))
     }
@@ -292,6 +297,7 @@ impl<D: Disk> Engine<D> {
     pub fn tick(&mut self, now: Timestamp) -> Result<(), LogError> {
         self.flush_building(now)?;
         self.seal_due(now)?;
+        self.fix_anew_due(now)?;
         self.close_late(now)?;
         self.deadlines.say(&self.state, now);
         self.commit(now)

@@ -11,7 +11,7 @@ use bincode::Options as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use outcome::{Answered, Attempt, Closed, Decision, Ending, Settled, Verdict};
+pub use outcome::{Answered, Attempt, Closed, Decision, Ending, FixedAnew, Settled, Verdict};
 pub use record::{Allocation, Carry, Record, RecordKey, Request, Seal, SealedDimension};
 pub use setup::{Rules, Setup};
 pub use usage::{DimensionId, Increment, Peer, Run, Usage};
@@ -33,6 +33,8 @@ pub enum Entry {
     Closed(Closed),
     /// A person's decision.
     Settled(Settled),
+    /// A refused record under a mended product code.
+    FixedAnew(FixedAnew),
 }
 
 /// Kinds of entries, as they stand in a frame.
@@ -53,6 +55,8 @@ pub mod kind {
     pub const CHECKPOINT: u8 = 7;
     /// [`super::Settled`]
     pub const SETTLED: u8 = 8;
+    /// [`super::FixedAnew`]
+    pub const FIXED_ANEW: u8 = 16;
 }
 
 /// Most bytes an entry may decode to: far above the largest seal, far below what would hurt.
@@ -94,6 +98,7 @@ impl Entry {
             Entry::Answered(_) => kind::ANSWERED,
             Entry::Closed(_) => kind::CLOSED,
             Entry::Settled(_) => kind::SETTLED,
+            Entry::FixedAnew(_) => kind::FIXED_ANEW,
         }
     }
 
@@ -107,6 +112,7 @@ impl Entry {
             Entry::Answered(e) => encode(e),
             Entry::Closed(e) => encode(e),
             Entry::Settled(e) => encode(e),
+            Entry::FixedAnew(e) => encode(e),
         }
     }
 
@@ -120,6 +126,7 @@ impl Entry {
             kind::ANSWERED => Entry::Answered(decode(payload)?),
             kind::CLOSED => Entry::Closed(decode(payload)?),
             kind::SETTLED => Entry::Settled(decode(payload)?),
+            kind::FIXED_ANEW => Entry::FixedAnew(decode(payload)?),
             other => return Err(CodecError::Kind(other)),
         })
     }

@@ -25,6 +25,7 @@ impl State {
             Entry::Answered(answered) => return self.apply_answered(answered),
             Entry::Closed(closed) => return self.apply_closed(closed),
             Entry::Settled(settled) => return self.apply_settled(settled),
+            Entry::FixedAnew(fixed) => return self.apply_fixed_anew(fixed),
         }
         Vec::new()
     }
@@ -78,6 +79,7 @@ impl State {
         self.window = std::time::Duration::from_millis(setup.window_ms);
         self.late = setup.late;
         self.zero_records = setup.zero_records;
+        self.region.clone_from(&setup.region);
         let hour = self.current_hour(setup.at);
         if self.open_from == Hour::default() {
             // The log begins: nothing before this hour is ours.
@@ -95,6 +97,7 @@ impl State {
                 None => self.dimensions.push(DimensionState::new(rules.clone())),
             }
         }
+        self.try_refused_again(setup.at);
     }
 
     fn apply_seal(&mut self, seal: &Seal) -> Vec<RecordState> {
@@ -175,7 +178,7 @@ impl State {
         match closed.ending {
             Ending::InDoubt => record.phase = Phase::InDoubt,
             Ending::Expired => record.phase = Phase::Expired,
-            Ending::Carried => self.carry(closed.key),
+            Ending::Carried => self.carry(closed.key, closed.key.dimension),
         }
         self.finish(closed.key)
     }
@@ -187,23 +190,24 @@ impl State {
             Decision::Accepted => record.phase = Phase::Accepted,
             Decision::WriteOff => record.phase = Phase::Discarded,
             Decision::Retry => record.phase = Phase::Pending,
-            Decision::Carry => self.carry(settled.key),
+            Decision::Carry => self.carry(settled.key, settled.key.dimension),
+            Decision::CarryTo(dimension) => self.move_to(settled.key, dimension),
         }
         self.finish(settled.key)
     }
 
-    /// Puts a record's units on their way into the next one.
-    fn carry(&mut self, key: RecordKey) {
+    /// Puts a record's units on their way into the next one of a dimension.
+    pub(super) fn carry(&mut self, key: RecordKey, into: DimensionId) {
         let Some(record) = self.records.get_mut(&key) else { return };
         record.phase = Phase::Carried;
         let carry = Carry::of(&record.record);
-        if let Some(dimension) = self.dimensions.get_mut(usize::from(key.dimension.0)) {
+        if let Some(dimension) = self.dimensions.get_mut(usize::from(into.0)) {
             dimension.carry.push(carry);
         }
     }
 
     /// Takes a record that is final out of the state, into the totals.
-    fn finish(&mut self, key: RecordKey) -> Vec<RecordState> {
+    pub(super) fn finish(&mut self, key: RecordKey) -> Vec<RecordState> {
         let Slot::Occupied(slot) = self.records.entry(key) else { return Vec::new() };
         if !slot.get().is_final() {
             return Vec::new();

@@ -6,7 +6,8 @@
 
 pub mod apply;
 pub mod books;
-pub mod seal;
+pub mod refused;
+mod seal;
 pub mod share;
 pub mod state;
 pub mod tagged;
