@@ -19,6 +19,8 @@ use tempfile::TempDir;
 
 #[path = "settle/held.rs"]
 mod held;
+#[path = "settle/pace.rs"]
+mod pace;
 
 /// 2026-11-21T09:00:00Z.
 const NINE: Timestamp = Timestamp::from_seconds(1_795_251_600);
@@ -35,6 +37,7 @@ struct World {
     names: Vec<&'static str>,
     region: Option<&'static str>,
     late: Late,
+    offset: Offset,
 }
 
 impl World {
@@ -49,6 +52,7 @@ impl World {
             names: vec!["requests"],
             region: None,
             late: Late::CarryForward,
+            offset: Offset::Fixed(MINUTE),
         };
         world.restart();
         world
@@ -79,7 +83,7 @@ impl World {
             zero_records: ZeroRecords::Off,
             region: self.region.map(str::to_owned),
             grace: MINUTE,
-            offset: Offset::Fixed(MINUTE),
+            offset: self.offset,
             instance: Some("i-0123456789abcdef0".into()),
             segment_bytes: 1024 * 1024,
             purpose: Purpose::Test,
@@ -118,6 +122,14 @@ impl World {
             }
         }
         panic!("the outbox waits for ever");
+    }
+
+    /// Waits until something may be sent, without sending it.
+    fn next_at(&mut self) {
+        let now = self.now;
+        let again = self.engine().next_sending(now).unwrap();
+        let Sending::Wait(until) = again else { panic!("it does not wait: {again:?}") };
+        self.now = until;
     }
 
     fn next_record(&mut self) -> (RecordKey, Request) {
