@@ -122,6 +122,29 @@ fn what_may_have_been_taken_is_never_fixed_anew() {
 }
 
 #[test]
+fn no_change_of_the_configuration_sends_what_is_in_doubt_or_in_conflict() {
+    let conflict = || {
+        let mut world = World::new(false);
+        world.add("3");
+        world.pass(HOUR + MINUTE);
+        let (key, _) = world.next_record();
+        world.answer(key, Outcome::Error { code: "DuplicateRequest".into(), status: 400 });
+        world
+    };
+    for mut world in [World::in_doubt(), conflict()] {
+        let books = world.books();
+        world.region = Some("eu-west-1");
+        world.restart();
+        world.pass(MINUTE);
+        assert_eq!(world.next(), Sending::Idle);
+        world.product = "product-meant";
+        world.restart();
+        world.pass(MINUTE);
+        assert_eq!((world.next(), world.books()), (Sending::Idle, books));
+    }
+}
+
+#[test]
 fn released_after_its_window_it_is_carried() {
     for late in [Late::CarryForward, Late::Expire] {
         let (mut world, key) = refused("InvalidUsageDimension");
