@@ -113,3 +113,18 @@ pub struct Settled {
     /// What.
     pub decision: Decision,
 }
+
+/// A person lets a record go that was held for being above its dimension's ceiling.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// Which record.
+    pub key: RecordKey,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub by: Peer,
+    /// The record as it is sent, where a person capped it: a new generation. What it leaves out is given up.
+    pub capped: Option<Box<Record>>,
+    /// Its window has passed: its units go into the next record to be sealed.
+    pub carried: bool,
+}

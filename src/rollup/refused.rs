@@ -51,7 +51,9 @@ impl State {
         replaced.phase = Phase::Carried;
         replaced.carried_into = Some(key.hour);
         self.ended.carried += 1;
-        self.records.insert(key, RecordState::sealed(fixed.record.clone()));
+        // Also above its ceiling: a person has let the old one go.
+        let new = RecordState { phase: Phase::Pending, ..RecordState::sealed(fixed.record.clone()) };
+        self.records.insert(key, new);
         self.finish(old)
     }
 
@@ -59,7 +61,7 @@ impl State {
     /// have been received there.
     pub(super) fn move_to(&mut self, key: RecordKey, into: DimensionId) {
         let Some(record) = self.records.get(&key) else { return };
-        let value = record.record.value;
+        let value = record.value();
         if let Some(dimension) = self.dimensions.get_mut(usize::from(key.dimension.0)) {
             dimension.totals.sealed = dimension.totals.sealed - value;
         }

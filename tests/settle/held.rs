@@ -69,7 +69,7 @@ fn a_mended_product_code_fixes_anew_what_was_refused_with_a_token_of_its_own() {
     world.pass(MINUTE);
     assert!(matches!(world.next(), Sending::Probe(probe) if probe == request));
     let now = world.now;
-    world.engine().probed(&super::reply(Outcome::DryRunPassed, now), now);
+    world.engine().probed(&super::reply(Outcome::DryRunPassed, now), now).unwrap();
     let (again, same) = world.next_record();
     assert_eq!((again, same), (new, request));
     accept(&mut world, new);
@@ -111,7 +111,7 @@ fn what_may_have_been_taken_is_never_fixed_anew() {
     // AWS answers again, and refuses the same request: it speaks for this attempt only.
     let Sending::Probe(_) = world.next() else { panic!("AWS is asked first") };
     let now = world.now;
-    world.engine().probed(&super::reply(Outcome::DryRunPassed, now), now);
+    world.engine().probed(&super::reply(Outcome::DryRunPassed, now), now).unwrap();
     let (again, request) = world.next_record();
     assert_eq!((again, request.product_code.as_str()), (key, "product"));
     world.answer(key, Outcome::Error { code: "InvalidProductCode".into(), status: 400 });

@@ -288,8 +288,8 @@ impl Agent {
             }
             Ok(Sending::Probe(_)) => {
                 let reply = self.aws.dry_run(&mut self.rng);
-                self.engine().probed(&reply, now);
-                Ok(())
+                let written = self.engine().probed(&reply, now);
+                self.done(written).map(drop)
             }
             Ok(Sending::Wait(until)) => {
                 if until.since(now) < Duration::from_secs(400) {
