@@ -23,10 +23,9 @@ use super::identity::{self, Identity};
 use super::lock::{Lock, LockError};
 use super::submitter::Submitter;
 use crate::clock::Clock;
-use crate::config::{Config, Dimension};
+use crate::config::Config;
 use crate::disk::RealDisk;
 use crate::engine::{Engine, EngineError, Options};
-use crate::entry::Rules;
 use crate::index::Index;
 use crate::ingest::listener::sockets;
 use crate::submit::aws::Aws;
@@ -104,7 +103,11 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
     let _lock = Lock::take(&dir)?;
     let identity = identity::identity(config.instance.id.as_deref());
     let purpose = if own_clock || config.submit.is_loopback() { Purpose::Test } else { Purpose::Real };
-    let options = options(config, &identity, purpose, own_clock);
+    let instance = match &identity {
+        Identity::Known(name) => Some(name.clone()),
+        Identity::AskMetadata | Identity::Unknown => None,
+    };
+    let options = Options::of(config, instance, purpose, !own_clock);
     let index_dir = dir.join(INDEX_DIR);
     let engine =
         Engine::open(Arc::new(RealDisk::new(&dir)), options, clock.read(), |log| Index::open(&index_dir, log))?;
@@ -202,41 +205,6 @@ fn prepare(config: &Config) -> Result<PathBuf, RunError> {
 fn make_private(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
-fn options(config: &Config, identity: &Identity, purpose: Purpose, own_clock: bool) -> Options {
-    let instance = match identity {
-        Identity::Known(name) => Some(name.clone()),
-        Identity::AskMetadata | Identity::Unknown => None,
-    };
-    Options {
-        product_code: config.product.code.clone(),
-        dimensions: config.dimensions.iter().map(rules).collect(),
-        window: config.submit.window,
-        late: config.submit.late,
-        zero_records: config.submit.zero_records,
-        region: config.submit.region.clone(),
-        grace: config.hour.grace,
-        offset: config.submit.offset,
-        instance,
-        segment_bytes: u64::from(config.state.segment_bytes),
-        purpose,
-        judge_clock: !own_clock,
-        threads: true,
-    }
-}
-
-fn rules(dimension: &Dimension) -> Rules {
-    Rules {
-        name: dimension.name.clone(),
-        measure: dimension.measure,
-        sticky: dimension.sticky,
-        unit: dimension.unit,
-        round: dimension.round,
-        hold_above: dimension.hold_above,
-        included: dimension.included.clone(),
-        from: dimension.from.clone(),
-    }
 }
 
 fn report<D: crate::disk::Disk>(engine: &Engine<D>) {

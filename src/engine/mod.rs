@@ -7,6 +7,7 @@
 mod building;
 mod deadlines;
 mod keys;
+mod options;
 mod recover;
 mod refused;
 mod release;
@@ -15,6 +16,7 @@ mod settle;
 mod take;
 mod watch;
 
+pub use options::Options;
 pub use recover::read_only;
 pub use release::Gone;
 pub use sending::Sending;
@@ -23,9 +25,8 @@ pub use take::{Code, NewIncrement, Refusal, Taken};
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::config::{self, Measure, Offset, ZeroRecords};
+use crate::config::{self, Measure, ZeroRecords};
 use crate::disk::Disk;
 use crate::entry::{self, Answered, Closed, DimensionId, Ending, Entry, Rules, Setup, Verdict};
 use crate::hour::{Hour, Reading, Timestamp};
@@ -36,40 +37,9 @@ use crate::submit::outbox::Outbox;
 use crate::wal::log::kind as log_kind;
 use crate::wal::open::{self as wal_open, Entry as LogEntry};
 use crate::wal::spares::Need;
-use crate::wal::{Log, LogError, LogId, OpenError, Purpose, Report};
+use crate::wal::{Log, LogError, LogId, OpenError, Report};
 use building::Building;
 use recover::{catch_up, fold};
-
-/// What an engine is opened with.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The product's code.
-    pub product_code: String,
-    /// The configured dimensions, in order.
-    pub dimensions: Vec<Rules>,
-    /// See [`config::Submit`].
-    pub window: Duration,
-    /// See [`config::Submit`].
-    pub late: config::Late,
-    /// See [`config::Submit`].
-    pub zero_records: ZeroRecords,
-    /// See [`config::Submit`].
-    pub region: Option<String>,
-    /// How long an hour stays open for usage that is stamped with it.
-    pub grace: Duration,
-    /// How long after an hour its records go out.
-    pub offset: Offset,
-    /// The instance, if it is known.
-    pub instance: Option<String>,
-    /// Length of a new segment in bytes.
-    pub segment_bytes: u64,
-    /// Whether usage is real.
-    pub purpose: Purpose,
-    /// Whether our clock is held against AWS's; not where it is one of its own.
-    pub judge_clock: bool,
-    /// Whether helpers run in threads of their own; off in simulations.
-    pub threads: bool,
-}
 
 /// Why an engine cannot be opened.
 #[derive(Debug, thiserror::Error)]

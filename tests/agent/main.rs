@@ -20,6 +20,7 @@ mod held;
 mod http;
 mod lifecycle;
 mod limits;
+mod measures;
 mod mid_request;
 mod network;
 mod nine_hours;
