@@ -36,8 +36,6 @@ pub struct RecordView {
     pub timestamp: String,
     /// As sent.
     pub client_token: String,
-    /// Counts up from 0 when a refused record is fixed anew under a mended product code.
-    pub generation: u32,
     /// Attempts begun.
     pub attempts: u32,
     /// When the first began.
@@ -58,6 +56,9 @@ pub struct RecordView {
     pub decided_by: Option<u32>,
     /// When.
     pub decided_at: Option<String>,
+    /// Counts up from 0 when a record is fixed anew: one that AWS refused, under a mended product code, or one that a
+    /// person capped.
+    pub generation: u32,
 }
 
 /// A share.
@@ -91,7 +92,6 @@ impl From<&RecordState> for RecordView {
             metering_record_id: state.metering_record_id.clone(),
             timestamp: request.timestamp.to_string(),
             client_token: request.client_token.clone(),
-            generation: record.key.generation,
             attempts: state.attempts,
             first_attempt: state.first_attempt.map(|t| t.to_string()),
             last_attempt: state.last_attempt.map(|t| t.to_string()),
@@ -102,6 +102,7 @@ impl From<&RecordState> for RecordView {
             hold_above: record.above.map(|ceiling| ceiling.to_string()),
             decided_by: state.decided.map(|(peer, _)| peer.uid),
             decided_at: state.decided.map(|(_, at)| at.to_string()),
+            generation: record.key.generation,
         }
     }
 }

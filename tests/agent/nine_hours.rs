@@ -26,8 +26,7 @@ fn nothing_on_its_way(agent: &Agent<'_>) {
     });
 }
 
-/// Nine hours of this fault with four `kill -9` in them, and one after; writers that go on all the time. Gives back
-/// what became of the records, and what AWS took of the one that may be in doubt: nobody but a person can know.
+/// Nine hours of this fault with four `kill -9` in them, and one after; writers that go on all the time.
 fn nine_hours(fault: &str) {
     let mut world = World::new(NOON - 600, SPEED);
     let aws = FakeAws::simulation(&mut world, &[]);
@@ -82,16 +81,18 @@ fn nine_hours(fault: &str) {
 }
 
 #[test]
-fn nine_hours_without_a_connection_and_with_crashes_cost_nothing() {
-    nine_hours("refuse_connection");
+fn hours_and_weeks_without_aws_and_with_crashes_cost_nothing() {
+    // They mostly wait.
+    thread::scope(|scope| {
+        let scenes = [
+            scope.spawn(|| nine_hours("refuse_connection")),
+            scope.spawn(|| nine_hours("internal_error")),
+            scope.spawn(after_three_weeks_without_aws_all_of_it_is_billed_once),
+        ];
+        scenes.into_iter().for_each(|scene| scene.join().expect("the scene's own words are above"));
+    });
 }
 
-#[test]
-fn nine_hours_of_internal_errors_and_crashes_leave_at_most_one_in_doubt() {
-    nine_hours("internal_error");
-}
-
-#[test]
 fn after_three_weeks_without_aws_all_of_it_is_billed_once() {
     // An hour takes 36 ms, and nobody is there.
     let mut world = World::new(NOON, 100_000);
