@@ -235,9 +235,31 @@ impl<D: Disk> Engine<D> {
             region: self.options.region.clone(),
         };
         if !self.is_in_force(&setup) {
+            self.say_what_changes(&setup);
             self.record(&Entry::Setup(setup), Need::Control, now)?;
         }
         Ok(())
+    }
+
+    /// Says what a changed configuration does to usage under way.
+    fn say_what_changes(&self, setup: &Setup) {
+        let named =
+            |id: usize| setup.dimensions.iter().find(|(known, _)| usize::from(known.0) == id).map(|(_, rules)| rules);
+        for (id, dimension) in self.state.dimensions.iter().enumerate().filter(|(_, d)| d.configured) {
+            let (name, remainder) = (&dimension.rules.name, dimension.remainder.total());
+            match named(id) {
+                None => tracing::warn!(
+                    dimension = name,
+                    %remainder,
+                    "no longer configured: what it measured is still sealed and sent; its remainder waits until it is \
+                     configured again"
+                ),
+                Some(rules) if *rules != dimension.rules => {
+                    tracing::info!(dimension = name, "its rules change with the next hour; its remainder stays");
+                }
+                Some(_) => {}
+            }
+        }
     }
 
     fn is_in_force(&self, setup: &Setup) -> bool {

@@ -13,6 +13,7 @@ mod world;
 mod answers;
 mod aws;
 mod cli;
+mod clocks;
 mod connection;
 mod crash;
 mod ec2;
