@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
+use meterd::config::{Late, Measure, Offset, Round, Source, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::disk::RealDisk;
 use meterd::engine::{Engine, NewIncrement, NotSettled, Options, Sending};
@@ -38,6 +38,8 @@ struct World {
     region: Option<&'static str>,
     late: Late,
     offset: Offset,
+    /// A dimension, and the one it is made of.
+    credit: Option<(&'static str, &'static str)>,
 }
 
 impl World {
@@ -53,6 +55,7 @@ impl World {
             region: None,
             late: Late::CarryForward,
             offset: Offset::Fixed(MINUTE),
+            credit: None,
         };
         world.restart();
         world
@@ -73,7 +76,7 @@ impl World {
             round: Round::Carry,
             hold_above: None,
             included: None,
-            from: Vec::new(),
+            from: self.made_of(name),
         };
         let options = Options {
             product_code: self.product.into(),
@@ -92,6 +95,11 @@ impl World {
         };
         let disk = Arc::new(RealDisk::new(self.dir.path()));
         self.engine = Some(Engine::open(disk, options, self.now, |_| Ok(Index::in_memory())).unwrap());
+    }
+
+    fn made_of(&self, name: &str) -> Vec<Source> {
+        let credit = self.credit.filter(|(credit, _)| *credit == name);
+        credit.map(|(_, source)| Source { name: source.into(), weight: Amount::from_units(1) }).into_iter().collect()
     }
 
     fn add(&mut self, quantity: &str) {

@@ -81,6 +81,10 @@ impl<D: Disk> Engine<D> {
         if !into.configured {
             return Err(NotSettled::DoesNotFit(format!("{to} is not configured; configured: {}", self.listed)));
         }
+        if self.options.dimensions.iter().any(|rules| rules.from.iter().any(|source| source.name == to)) {
+            let why = format!("{to} is not billed by itself: another dimension is made of it; name that one");
+            return Err(NotSettled::DoesNotFit(why));
+        }
         if from.rules.unit != into.rules.unit {
             let why = format!(
                 "{dimension} and {to} are billed in different units ({} and {})",

@@ -186,3 +186,17 @@ fn units_of_a_mistyped_dimension_go_into_the_next_record_of_the_one_that_was_mea
     world.pass(HOUR * 2);
     assert_eq!(world.next(), Sending::Idle);
 }
+
+#[test]
+fn nothing_is_moved_to_where_it_would_not_be_billed() {
+    let (mut world, _) = refused("InvalidUsageDimension");
+    world.names = vec!["requests", "reads", "credits"];
+    world.credit = Some(("credits", "reads"));
+    world.restart();
+    assert!(world.engine().carry_to("requests", "reads").is_err(), "it is billed as credits");
+    assert!(world.engine().carry_to("requests", "credits").is_ok());
+    world.names = vec!["requests"];
+    world.credit = None;
+    world.restart();
+    assert!(world.engine().carry_to("requests", "credits").is_err(), "it is configured no more");
+}
