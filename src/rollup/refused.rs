@@ -63,7 +63,7 @@ impl State {
         let Some(record) = self.records.get(&key) else { return };
         let value = record.value();
         if let Some(dimension) = self.dimensions.get_mut(usize::from(key.dimension.0)) {
-            dimension.totals.sealed = dimension.totals.sealed - value;
+            dimension.totals.sealed -= value;
         }
         if let Some(dimension) = self.dimensions.get_mut(usize::from(into.0)) {
             dimension.totals.sealed += value;
