@@ -11,6 +11,9 @@ mod writer;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -70,6 +73,9 @@ impl Fresh {
 /// queue; a large batch makes few runs, and each run costs a lookup a probe.
 const BATCH: usize = 16_384;
 
+/// How long opening may take before the index is made anew: far longer than any that was measured.
+const OPEN_MAX: Duration = Duration::from_secs(30);
+
 /// The index of one log.
 pub struct Index {
     fresh: Fresh,
@@ -93,7 +99,7 @@ impl Index {
     /// Opens the index in `dir`, wiping it first if it cannot be trusted to belong to `log`.
     pub fn open(dir: &Path, log: LogId) -> Result<Self, IndexError> {
         let failed = |why: String| IndexError { path: dir.display().to_string(), why };
-        let store = match Store::open(dir, log) {
+        let store = match open_in_time(dir, log) {
             Ok(store) => store,
             Err(why) => {
                 tracing::warn!(why, "the index is not usable; making it anew from the log");
@@ -169,6 +175,21 @@ impl Index {
         let seq = self.fresh.applied;
         self.advance(seq, now, true);
     }
+}
+
+/// Opens the store, unless it takes so long that it may never end: what a power cut left can keep sled busy for good. It
+/// has a thread of its own then, which stays behind with files that nobody else will use.
+fn open_in_time(dir: &Path, log: LogId) -> Result<Store, String> {
+    let (done, opened) = channel();
+    let dir = dir.to_owned();
+    let opening = thread::Builder::new().name("index-open".into());
+    let open = move || {
+        // Whoever has waited too long does not want it any more.
+        let _ = done.send(Store::open(&dir, log));
+    };
+    opening.spawn(open).map_err(|error| error.to_string())?;
+    let late = |_| Err(format!("it could not be opened within {} s", OPEN_MAX.as_secs()));
+    opened.recv_timeout(OPEN_MAX).unwrap_or_else(late)
 }
 
 /// Final records: those in the store, and those on the way there.

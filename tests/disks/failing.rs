@@ -192,3 +192,19 @@ isolated!(a_segment_that_is_missing, &[], || {
     assert!(refused.stderr.contains("format version 9"), "{refused:?}");
     assert_eq!(fs::read(&newest).unwrap(), bytes);
 });
+
+/// sled may never come back from what a power cut left. A pipe that nobody writes to stands for that.
+#[test]
+fn an_index_that_never_opens_is_made_anew() {
+    let world = World::at_noon();
+    let keyed = r#"{"dimension":"requests","quantity":1,"key":"once"}"#;
+    let agent = world.start();
+    assert_eq!(agent.tell(keyed)["ok"], true);
+    agent.stop();
+    let conf = world.state().join("index/conf");
+    fs::remove_file(&conf).unwrap();
+    must("mkfifo", &[text(&conf)]);
+    let agent = world.start();
+    assert_eq!(agent.tell(keyed)["duplicate"], true, "known from the log");
+    assert!(agent.log().contains("making it anew from the log"), "{}", agent.log());
+}
