@@ -26,6 +26,8 @@ pub const KINDS: [(&str, u8); 17] = [
     ("alive", kind::ALIVE),
     ("clock", kind::CLOCK),
     ("released", kind::RELEASED),
+    ("echo", kind::ECHO),
+    ("damaged", kind::DAMAGED),
     ("archived", kind::ARCHIVED),
     ("stop", log_kind::CLEAN_STOP),
     ("gap", log_kind::GAP),
@@ -162,6 +164,17 @@ fn fact(entry: &Entry, names: &mut Names) -> Described {
                     describe_as(format!("the clock is believed at {at}"), json!({ "at": at, "believed": true }))
                 }
             }
+        }
+        Entry::Echo(echo) => {
+            let seqs: Vec<u64> = echo.entries.iter().map(|e| e.seq).collect();
+            let text = format!("{} entries once more, all but usage behind frame {}", seqs.len(), echo.after);
+            describe_as(text, json!({ "after": echo.after, "entries": seqs }))
+        }
+        Entry::Damaged(damaged) => {
+            let (at, through) = (damaged.at.to_string(), damaged.through.to_string());
+            let records: Vec<String> = damaged.records.iter().map(|key| names.key(key)).collect();
+            let text = format!("entries are lost for good: hours through {through} are held");
+            describe_as(text, json!({ "at": at, "through": through, "records": records }))
         }
         Entry::Released(released) => {
             let (by, capped) = (released.by.uid, released.capped.as_ref().map(|record| record.request.quantity));

@@ -120,7 +120,14 @@ impl Ledger {
             Entry::Setup(setup) => self.setup(setup),
             Entry::Usage(usage) => return self.usage(usage),
             Entry::Seal(seal) => return self.seal(seal),
-            Entry::Attempt(_) | Entry::Started(_) | Entry::Alive(_) => {}
+            Entry::Attempt(_) | Entry::Started(_) | Entry::Alive(_) | Entry::Echo(_) => {}
+            Entry::Damaged(damaged) => {
+                for key in &damaged.records {
+                    if let Some(record) = self.records.get_mut(key) {
+                        record.ambiguous = true;
+                    }
+                }
+            }
             Entry::Clock(seen) => {
                 if seen.trust == Trust::Confirmed {
                     self.recall(seen.reading.at);
@@ -241,7 +248,7 @@ impl Ledger {
         let after = account.remainder + spill + sealed.included;
         let Some(record) = &sealed.record else { return };
         // What does not fit into a record that waits for a person waits with it.
-        let waits = if record.above.is_some() { spill } else { Amount::ZERO };
+        let waits = if record.hold.is_some() { spill } else { Amount::ZERO };
         account.spill = spill - waits;
         let mut taken = Amount::ZERO;
         for key in &record.took {
@@ -254,7 +261,7 @@ impl Ledger {
         if before + taken + usage + sealed.rounded != after + record.value {
             wrong.push(format!("record {} of {name} is not what was measured, taken over and left", record.key));
         }
-        let place = if record.above.is_some() { Place::Person } else { Place::Pending };
+        let place = if record.hold.is_some() { Place::Person } else { Place::Pending };
         let waiting = Waiting { value: record.value + waits, spill: waits, place, ambiguous: false };
         self.records.insert(record.key, waiting);
     }

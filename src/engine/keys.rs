@@ -24,7 +24,7 @@ pub(super) fn key_of(
         return Err(refuse(Code::BadKey, message));
     }
     let hash = key_hash(peer.uid, key);
-    Ok((hash, Known { seq: 0, content: content(increment), expires: expiry(increment.at, now) }))
+    Ok((hash, Known { seq: 0, content: content(increment), expires: expiry(increment, now) }))
 }
 
 /// One name space of keys per writing user.
@@ -48,10 +48,11 @@ fn content(increment: &Increment) -> [u8; 16] {
     digest(&parts)
 }
 
-/// The last hour in which a key is remembered: 24 hours on, and as long as its `at` would be taken.
-fn expiry(at: Option<Timestamp>, now: Timestamp) -> Hour {
-    let day = now.plus(KEY_REMEMBERED);
-    at.map_or(day, |at| day.max(at.plus(AT_BACK_MAX))).hour()
+/// The last hour in which a key is remembered: 24 hours on, and as long as its `at` would be taken. Counted from the hour
+/// that the increment counts in where the clock lies behind it, for keys are forgotten by sealed hours.
+fn expiry(increment: &Increment, now: Timestamp) -> Hour {
+    let day = now.max(increment.hour.start()).plus(KEY_REMEMBERED);
+    increment.at.map_or(day, |at| day.max(at.plus(AT_BACK_MAX))).hour()
 }
 
 /// The hash of an increment's id in its dimension and hour, and what will be known of it: only that it was there.
@@ -60,7 +61,7 @@ pub(super) fn id_of(increment: &Increment, now: Timestamp) -> Option<(KeyHash, K
     let DimensionId(dimension) = increment.dimension;
     let hour = increment.hour.index().to_le_bytes();
     let hash = KeyHash(digest(&[b"id", &dimension.to_le_bytes(), &hour, id.as_bytes()]));
-    Some((hash, Known { seq: 0, content: [0; 16], expires: expiry(increment.at, now) }))
+    Some((hash, Known { seq: 0, content: [0; 16], expires: expiry(increment, now) }))
 }
 
 /// Whether an entry has anything for the index.
@@ -71,7 +72,7 @@ pub(super) fn has_keys(usage: &Usage) -> bool {
 /// The last hour in which a key or an id of an entry is remembered.
 pub(super) fn keys_until(usage: &Usage) -> Hour {
     let keys = usage.runs.iter().filter_map(|run| match run {
-        Run::Full(i) if i.key.is_some() || i.id.is_some() => Some(expiry(i.at, usage.received)),
+        Run::Full(i) if i.key.is_some() || i.id.is_some() => Some(expiry(i, usage.received)),
         _ => None,
     });
     keys.max().unwrap_or_default()
@@ -83,7 +84,7 @@ pub(super) fn index_keys(usage: &Usage, index: &mut Index) {
     for run in &usage.runs {
         if let Run::Full(increment) = run {
             if let Some(key) = &increment.key {
-                let expires = expiry(increment.at, usage.received);
+                let expires = expiry(increment, usage.received);
                 index.add_key(key_hash(usage.peer.uid, key), Known { seq, content: content(increment), expires });
             }
             if let Some((hash, known)) = id_of(increment, usage.received).filter(|_| increment.quantity > 0) {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::echo::Folding;
 use super::keys;
-use super::recover::{Change, fold};
+use super::recover::Change;
 use crate::disk::Disk;
 use crate::entry::{self, RecordKey, kind};
 use crate::hour::{Hour, Timestamp};
@@ -133,7 +134,7 @@ impl<D: Disk> Look<D> {
         }
         let from = pass.folded.back().map_or(headers.first().map_or(0, |h| h.id), |stretch| stretch.next);
         let at = headers.partition_point(|h| h.id < from);
-        let mut state = State::default();
+        let mut folding = Folding::default();
         let mut stretch = Folded::new(from);
         retain::walk(&*self.disk, headers.get(at..).unwrap_or(&[]), &mut |event| {
             if self.stop.load(Ordering::Relaxed) {
@@ -145,13 +146,13 @@ impl<D: Disk> Look<D> {
                 Event::Entry { segment, first: true, entry } if entry.kind == kind::CHECKPOINT && segment > from => {
                     let checkpoint: State = entry::decode(entry.payload).map_err(|e| e.to_string())?;
                     let done = std::mem::replace(&mut stretch, Folded::new(segment));
-                    pass.folded.push_back(done.end(segment, &state, checkpoint == state)?);
-                    state = checkpoint;
+                    pass.folded.push_back(done.end(segment, &folding.state, checkpoint == folding.state)?);
+                    folding.fold(entry, &mut drop)?;
                     if enough(pass) {
                         return Ok(ControlFlow::Break(()));
                     }
                 }
-                Event::Entry { entry, .. } => fold(&mut state, entry, &mut |change| stretch.take(change))?,
+                Event::Entry { entry, .. } => folding.fold(entry, &mut |change| stretch.take(change))?,
             }
             Ok(ControlFlow::Continue(()))
         })

@@ -8,7 +8,7 @@ use std::io;
 use std::ops::ControlFlow;
 
 use super::log::kind;
-use super::open::{Assembler, Entry, Loaded, quarantine, read_headers};
+use super::open::{Assembler, Entry, Holes, Loaded, quarantine, read_headers};
 use super::report::io_error;
 use super::segment::{self, FRAMES_AT, SegmentHeader};
 use super::{OpenError, QUARANTINE};
@@ -97,6 +97,7 @@ pub fn walk<D: Disk>(
     see: &mut dyn FnMut(Event<'_>) -> Result<ControlFlow<()>, String>,
 ) -> Result<(), OpenError> {
     let mut assembler = Assembler::default();
+    let mut holes = Holes::before(headers);
     let mut began = (0, false);
     for (at, header) in headers.iter().enumerate() {
         let end = headers.get(at + 1).map(|next| next.previous_end);
@@ -110,13 +111,15 @@ pub fn walk<D: Disk>(
                 began = (header.id, offset == FRAMES_AT);
             }
             let kind = frame.header.kind;
+            let after_gap = holes.meet(&frame);
             let Some((seq, payload)) = assembler.push(&frame) else { continue };
             let event = match kind {
                 kind::RETIRED => first_kept(payload).map(Event::Retired),
                 kind if kind >= kind::CLEAN_STOP => None,
                 kind => {
                     let (segment, first) = began;
-                    Some(Event::Entry { segment, first, entry: Entry { seq, kind, payload } })
+                    holes.told();
+                    Some(Event::Entry { segment, first, entry: Entry { seq, kind, payload, after_gap } })
                 }
             };
             if let Some(event) = event

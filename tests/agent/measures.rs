@@ -131,10 +131,10 @@ fn a_spike_waits_for_a_person_and_goes_out_as_that_person_says() {
     let mut agent = world.start();
     let held = world.records().into_iter().find(|r| r["state"] == "held").unwrap();
     let hour = held["hour"].as_str().unwrap();
-    assert_eq!((&held["hold_above"], &held["attempts"]), (&json!("100"), &json!(0)));
+    assert_eq!((&held["hold"], &held["attempts"]), (&json!("above 100"), &json!(0)));
     let none = world.run(&["release", "2020-01-01T00:00:00Z", "requests"]);
     assert_eq!(none.code, 1, "{none:?}");
-    assert!(none.stderr.contains("is held for being above hold_above"), "{none:?}");
+    assert!(none.stderr.contains("is held back by the agent"), "{none:?}");
     let released = world.run(&["release", hour, "requests", "--at-most", "250"]);
     assert_eq!((released.code, released.stdout.as_str()), (0, "released: it is sent now\n"), "{released:?}");
     agent.kill();
