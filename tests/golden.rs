@@ -17,8 +17,8 @@ use meterd::decimal::Amount;
 use meterd::disk::RealDisk;
 use meterd::engine::{self, Engine, NewIncrement, Options, Sending};
 use meterd::entry::{
-    self, Alive, Answered, Attempt, ClockSeen, Closed, Decision, DimensionId, Ending, Entry, Peer, RecordKey, Released,
-    Rules, Settled, Started, Trust, Verdict, kind,
+    self, Alive, Answered, Attempt, ClockSeen, Closed, Damaged, Decision, DimensionId, Echo, Echoed, Ending, Entry,
+    Peer, RecordKey, Released, Rules, Settled, Started, Trust, Verdict, kind,
 };
 use meterd::hour::{Reading, Timestamp};
 use meterd::index::Index;
@@ -168,6 +168,9 @@ fn kinds(dir: &Path) {
     entries.push(Entry::Alive(Alive { reading, ran: vec![(at.hour(), 250)], stopping: true }));
     let doubted = Trust::Doubted { expected: at, known: true };
     entries.extend([doubted, Trust::Confirmed].map(|trust| Entry::Clock(ClockSeen { reading, trust })));
+    let echoed = Echoed { seq: 1, kind: kind::ATTEMPT, payload: vec![1, 2, 3] };
+    entries.push(Entry::Echo(Echo { after: 1, entries: vec![echoed] }));
+    entries.push(Entry::Damaged(Damaged { at, through: at.hour(), records: vec![key] }));
     entries.extend(first_hours());
     for entry in &entries {
         log.append(entry.kind(), &entry.encode().unwrap(), Need::Control, at).unwrap();
@@ -309,7 +312,7 @@ fn every_kind_of_version_1_keeps_its_layout() {
         .unwrap();
         python_reads_the_same(&dir, &payloads);
     }
-    (1..=12).for_each(|kind| assert!(seen.contains(&kind), "no entry of kind {kind}"));
+    (1..=14).for_each(|kind| assert!(seen.contains(&kind), "no entry of kind {kind}"));
 }
 
 fn python_reads_the_same(dir: &Path, payloads: &[(u64, u8, String)]) {

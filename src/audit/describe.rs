@@ -13,7 +13,7 @@ use crate::wal::log::kind as log_kind;
 use crate::wal::report::Gap;
 
 /// The kinds of entries by name.
-pub const KINDS: [(&str, u8); 17] = [
+pub const KINDS: [(&str, u8); 19] = [
     ("usage", kind::USAGE),
     ("setup", kind::SETUP),
     ("seal", kind::SEAL),
