@@ -231,7 +231,7 @@ fn make_the_files_of_version_1() {
         fill(&dir);
         for left in fs::read_dir(dir.join("wal")).unwrap() {
             let path = left.unwrap().path();
-            if !path.extension().is_some_and(|e| e == "seg") {
+            if path.extension().is_none_or(|e| e != "seg") {
                 fs::remove_file(path).unwrap();
             }
         }
