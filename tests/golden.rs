@@ -68,6 +68,7 @@ fn options() -> Options {
         grace: Duration::from_secs(60),
         offset: Offset::Fixed(Duration::ZERO),
         instance: Some("i-golden".into()),
+        region: None,
         segment_bytes: 16 * 1024,
         purpose: Purpose::Test,
         judge_clock: false,

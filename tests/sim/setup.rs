@@ -33,6 +33,7 @@ pub fn options(segment_bytes: u64) -> Options {
         window: Duration::from_secs(6 * 3600),
         late: Late::CarryForward,
         zero_records: ZeroRecords::Off,
+        region: None,
         grace: Duration::from_secs(60),
         offset: Offset::Fixed(Duration::from_secs(120)),
         instance: Some("i-1".into()),
