@@ -16,6 +16,7 @@ use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::disk::RealDisk;
 use meterd::engine::{self, Engine, NewIncrement, Options, Sending};
+use meterd::entry::FixedAnew;
 use meterd::entry::{
     self, Alive, Answered, Attempt, ClockSeen, Closed, Damaged, Decision, DimensionId, Echo, Echoed, Ending, Entry,
     Peer, RecordKey, Released, Rules, Settled, Started, Trust, Verdict, kind,
@@ -172,7 +173,11 @@ fn kinds(dir: &Path) {
     let echoed = Echoed { seq: 1, kind: kind::ATTEMPT, payload: vec![1, 2, 3] };
     entries.push(Entry::Echo(Echo { after: 1, entries: vec![echoed] }));
     entries.push(Entry::Damaged(Damaged { at, through: at.hour(), records: vec![key] }));
-    entries.extend(first_hours());
+    let hours = first_hours();
+    let sealed = hours.iter().filter_map(|entry| if let Entry::Seal(seal) = entry { Some(seal) } else { None });
+    let record = sealed.flat_map(|seal| &seal.dimensions).find_map(|dimension| dimension.record.clone()).unwrap();
+    entries.push(Entry::FixedAnew(FixedAnew { at, record }));
+    entries.extend(hours);
     for entry in &entries {
         log.append(entry.kind(), &entry.encode().unwrap(), Need::Control, at).unwrap();
     }
@@ -313,7 +318,7 @@ fn every_kind_of_version_1_keeps_its_layout() {
         .unwrap();
         python_reads_the_same(&dir, &payloads);
     }
-    (1..=14).for_each(|kind| assert!(seen.contains(&kind), "no entry of kind {kind}"));
+    (1..=15).for_each(|kind| assert!(seen.contains(&kind), "no entry of kind {kind}"));
 }
 
 fn python_reads_the_same(dir: &Path, payloads: &[(u64, u8, String)]) {
