@@ -309,7 +309,7 @@ impl Ledger {
             && let Some(account) = self.accounts.get_mut(usize::from(key.dimension.0))
         {
             let spill = std::mem::take(&mut record.spill);
-            record.value = record.value - spill;
+            record.value -= spill;
             record.place = Place::Pending;
             account.spill += spill;
         }

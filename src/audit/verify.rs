@@ -97,8 +97,17 @@ struct Audit {
     entries: Entries,
     /// Whether damage since the last checkpoint makes the sums differ.
     damaged: bool,
-    /// What the segment before says: number, end of frames, last frame.
-    before: Option<(u64, u64, Option<(u64, u32)>)>,
+    /// The segment before.
+    before: Option<Before>,
+}
+
+/// A segment, as its successor's header must describe it.
+struct Before {
+    id: u64,
+    /// Where its frames end.
+    end: u64,
+    /// Number and checksum of its last frame; none where damage reaches it.
+    last: Option<(u64, u32)>,
 }
 
 impl Audit {
@@ -169,7 +178,7 @@ impl Audit {
 
     fn segment<D: Disk>(&mut self, disk: &D, log: LogId, file: &Found, next: Option<&Found>) -> Result<(), Stop> {
         let place = file_name(file.id);
-        if let Some((before, ..)) = self.before
+        if let Some(Before { id: before, .. }) = self.before
             && before + 1 != file.id
         {
             let remedy = "put them back from a copy; a left-over of retention is removed by the agent";
@@ -184,7 +193,7 @@ impl Audit {
             }
             Err(error) => {
                 self.find(error.to_string(), place, "the agent does not start: put it back from a copy");
-                (self.before, self.damaged) = (Some((file.id, 0, None)), true);
+                (self.before, self.damaged) = (Some(Before { id: file.id, end: 0, last: None }), true);
                 return Ok(());
             }
         };
@@ -204,18 +213,12 @@ impl Audit {
         for piece in segment.pieces() {
             self.piece(file.id, &place, piece);
         }
-        self.before = Some((file.id, segment.end(), self.last_frame(&segment)));
+        self.before = Some(Before { id: file.id, end: segment.end(), last: last_frame(&segment) });
         Ok(())
     }
 
-    /// What the next header must say of this segment's end; nothing where damage reaches it.
-    fn last_frame(&self, segment: &Segment) -> Option<(u64, u32)> {
-        let whole = segment.damage().iter().all(|damage| damage.next_seq.is_some());
-        segment.last().filter(|_| whole)
-    }
-
     fn chain(&mut self, header: &SegmentHeader, place: &str) {
-        let Some((before, end, last)) = self.before else {
+        let Some(Before { id: before, end, last }) = self.before else {
             if header.id == 1 && (header.previous_end, header.previous_crc, header.first_seq) != (0, 0, 1) {
                 self.find("the first segment names one before it", place, KEEP);
             }
@@ -362,4 +365,10 @@ impl Audit {
         self.report.books = books;
         findings.into_iter().for_each(|(what, place)| self.find(what, place, KEEP));
     }
+}
+
+/// What the next header must say of this segment's end; nothing where damage reaches it.
+fn last_frame(segment: &Segment) -> Option<(u64, u32)> {
+    let whole = segment.damage().iter().all(|damage| damage.next_seq.is_some());
+    segment.last().filter(|_| whole)
 }

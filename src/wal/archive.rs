@@ -9,7 +9,7 @@ use super::frame::{self, FrameHeader};
 use super::open::Assembler;
 use super::report::io_error;
 use super::scan::{self, Damage, Span};
-use super::segment::{FRAMES_AT, HeaderError, SegmentHeader};
+use super::segment::{Copies, FRAMES_AT, HeaderError, SegmentHeader};
 use super::{LogId, OpenError, Purpose};
 use crate::disk::{Disk, DiskFile};
 use crate::hour::Timestamp;
@@ -66,7 +66,7 @@ pub fn list<D: Disk>(disk: &D) -> io::Result<Vec<u64>> {
 /// Reads a file. An error is the disk's, or the header's.
 pub fn read<D: Disk>(disk: &D, id: u64) -> Result<Archived, OpenError> {
     let name = file_name(id);
-    let load = || -> io::Result<([Result<SegmentHeader, HeaderError>; 2], Vec<u8>)> {
+    let load = || -> io::Result<(Copies, Vec<u8>)> {
         let file = disk.open(&name)?;
         let header = SegmentHeader::read_archive(&file)?;
         let mut bytes = vec![0; file.len()? as usize];

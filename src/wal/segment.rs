@@ -53,6 +53,9 @@ pub enum HeaderError {
     Version(u32),
 }
 
+/// Both copies of a header, as read.
+pub(super) type Copies = [Result<SegmentHeader, HeaderError>; 2];
+
 impl SegmentHeader {
     /// What seeds the checksums of its frames.
     pub fn seed(&self) -> Seed {
@@ -145,17 +148,17 @@ impl SegmentHeader {
     }
 
     /// Reads both copies of an archive file's.
-    pub(super) fn read_archive<F: DiskFile>(file: &F) -> io::Result<[Result<Self, HeaderError>; 2]> {
+    pub(super) fn read_archive<F: DiskFile>(file: &F) -> io::Result<Copies> {
         Self::copies_as(ARCHIVE_MAGIC, file)
     }
 
     /// Reads both copies.
-    pub(super) fn read_copies<F: DiskFile>(file: &F) -> io::Result<[Result<Self, HeaderError>; 2]> {
+    pub(super) fn read_copies<F: DiskFile>(file: &F) -> io::Result<Copies> {
         Self::copies_as(MAGIC, file)
     }
 
     /// The first copy that holds.
-    pub(super) fn first_of([first, second]: [Result<Self, HeaderError>; 2]) -> Result<Self, HeaderError> {
+    pub(super) fn first_of([first, second]: Copies) -> Result<Self, HeaderError> {
         match (first, second) {
             (Ok(header), _) | (_, Ok(header)) => Ok(header),
             // A later version is named, not called damage.
@@ -163,7 +166,7 @@ impl SegmentHeader {
         }
     }
 
-    fn copies_as<F: DiskFile>(magic: [u8; 8], file: &F) -> io::Result<[Result<Self, HeaderError>; 2]> {
+    fn copies_as<F: DiskFile>(magic: [u8; 8], file: &F) -> io::Result<Copies> {
         let mut copies = [Err(HeaderError::Damaged), Err(HeaderError::Damaged)];
         for (at, copy) in COPIES_AT.iter().zip(&mut copies) {
             let mut bytes = [0; HEADER_BYTES];
