@@ -280,7 +280,7 @@ fn aftermath(disk: &SimDisk, now: Timestamp, seen: &Seen, first_kept: u64, last:
         return Err(format!("retention stopped: {why}"));
     }
     if segments(disk)[0] != first_kept {
-        return Err(format!("segments stay: {:?}", segments(disk)));
+        return Err(format!("segments stay: {:?}, not from {first_kept} on", segments(disk)));
     }
     drop(engine);
     disk.cut(&mut cuts::by_seed(last));
