@@ -5,9 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at the first surprise")]
 #![allow(clippy::print_stdout, reason = "counts of what was explored")]
 
-mod agent;
-mod agents;
-mod aws;
 mod cuts;
 mod disk;
 mod exhaustive;
@@ -15,10 +12,10 @@ mod file;
 mod flips;
 mod format;
 mod inode;
-mod look;
 mod machine;
 mod names;
 mod poison;
 mod seeds;
 mod setup;
 mod verdicts;
+mod world;

@@ -1,0 +1,443 @@
+//! The oracle's own books: a second fold of the log's entries in plain `i128`, which also says of every entry whether
+//! it may stand there. Uses none of the roll-up's code. Sees placement, rounding, carry, order, deadlines. Cannot see
+//! whether an entry was durable in time, nor what AWS holds (`look.rs` compares with those).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use meterd::config::{Late, Measure, Round, ZeroRecords};
+use meterd::entry::{
+    Answered, Closed, Decision, Ending, Entry, Increment, RecordKey, Request, Rules, Run, Seal, Settled, Setup, Usage,
+    Verdict,
+};
+use meterd::hour::{Hour, Timestamp};
+use meterd::tags::Tags;
+
+const QUANTITY_MAX: i128 = 2_147_483_647;
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Where a record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Pending,
+    Accepted,
+    Held,
+    Conflict,
+    InDoubt,
+    Carried,
+    Expired,
+    Discarded,
+}
+
+impl Place {
+    pub fn with_person(self) -> bool {
+        matches!(self, Place::Held | Place::Conflict | Place::InDoubt)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub request: Request,
+    /// In usage millionths, what its quantity stands for.
+    pub value: i128,
+    pub place: Place,
+    pub attempts: u64,
+    in_flight: bool,
+    /// An attempt may have been taken, and nothing conclusive came since.
+    pub in_doubt: bool,
+    /// AWS's own `Date` was past its window.
+    too_old: bool,
+    /// AWS answers for others and not for it: later hours need not wait for it.
+    stuck: bool,
+    pub last: Option<Verdict>,
+}
+
+/// An increment as the log has it.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    pub dimension: usize,
+    pub quantity: u64,
+    pub key: Option<String>,
+    pub at: Option<Timestamp>,
+    pub tags: Tags,
+    pub uid: u32,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Open {
+    total: i128,
+    max: i128,
+    last: (Timestamp, i128),
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Dimension {
+    pub name: String,
+    configured: bool,
+    /// From which hour on which rules hold.
+    rules: Vec<(Hour, Rules)>,
+    open: BTreeMap<Hour, Open>,
+    pub remainder: i128,
+    /// Units and their value on the way into the next record, and whence.
+    carry: Vec<(RecordKey, i128, i128)>,
+    sealed: i128,
+    pub rounded: i128,
+    /// Everything that was ever reported, whatever is measured of it.
+    pub reported: i128,
+    /// Billed units by tags, and usage by tags.
+    pub by_tags: BTreeMap<Tags, (i128, i128)>,
+}
+
+/// One dimension's columns, in usage millionths.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Columns {
+    pub received: i128,
+    pub open: i128,
+    pub pending: i128,
+    pub accepted: i128,
+    pub with_person: i128,
+    pub expired: i128,
+    pub discarded: i128,
+    pub rounded: i128,
+    pub remainder: i128,
+}
+
+#[derive(Default)]
+pub struct Ledger {
+    pub dimensions: Vec<Dimension>,
+    pub records: BTreeMap<RecordKey, Record>,
+    /// Increments in the order of their numbers, the first of which is 1.
+    pub increments: Vec<Taken>,
+    /// By user and key: the last increment with it, when it was taken, and how many entries there were.
+    pub keys: BTreeMap<(u32, String), (u64, Timestamp, usize)>,
+    pub open_from: Option<Hour>,
+    pub window: Duration,
+    late: Late,
+    zero_records: ZeroRecords,
+    tokens: BTreeSet<String>,
+    /// When each entry was made, by the agent's clock.
+    moments: Vec<Timestamp>,
+}
+
+impl Dimension {
+    fn rules(&self, hour: Hour) -> &Rules {
+        let in_force = self.rules.iter().rev().find(|(from, _)| *from <= hour);
+        in_force.map(|(_, rules)| rules).expect("rules from the first hour on")
+    }
+
+    fn measured(&self, hour: Hour, open: &Open) -> i128 {
+        match self.rules(hour).measure {
+            Measure::Max => open.max,
+            Measure::Last => open.last.1,
+            _ => open.total,
+        }
+    }
+
+    pub fn is_drained(&self) -> bool {
+        self.open.is_empty() && self.carry.is_empty()
+    }
+}
+
+fn must(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+impl Ledger {
+    pub fn fold(&mut self, entry: &Entry) -> Result<(), String> {
+        let moment = match entry {
+            Entry::Usage(usage) => usage.received,
+            Entry::Setup(setup) => setup.at,
+            Entry::Seal(seal) => seal.at,
+            Entry::Attempt(attempt) => attempt.at,
+            Entry::Answered(answered) => answered.at,
+            Entry::Closed(closed) => closed.at,
+            Entry::Settled(settled) => settled.at,
+        };
+        self.moments.push(moment);
+        match entry {
+            Entry::Usage(usage) => self.usage(usage),
+            Entry::Setup(setup) => {
+                self.setup(setup);
+                Ok(())
+            }
+            Entry::Seal(seal) => self.seal(seal),
+            Entry::Attempt(attempt) => self.attempt(attempt.key, attempt.at),
+            Entry::Answered(answered) => self.answered(answered),
+            Entry::Closed(closed) => self.closed(closed),
+            Entry::Settled(settled) => self.settled(settled),
+        }
+    }
+
+    fn current(&self, now: Timestamp) -> Hour {
+        self.open_from.map_or(now.hour(), |open| open.max(now.hour()))
+    }
+
+    fn setup(&mut self, setup: &Setup) {
+        let current = self.current(setup.at);
+        self.open_from.get_or_insert(current);
+        self.window = Duration::from_millis(setup.window_ms);
+        (self.late, self.zero_records) = (setup.late, setup.zero_records);
+        self.dimensions.iter_mut().for_each(|d| d.configured = false);
+        for (id, rules) in &setup.dimensions {
+            let at = usize::from(id.0);
+            if at == self.dimensions.len() {
+                let rules = vec![(Hour::default(), rules.clone())];
+                let name = setup.dimensions.iter().find(|(i, _)| i == id).map(|(_, r)| r.name.clone());
+                self.dimensions.push(Dimension {
+                    name: name.unwrap_or_default(),
+                    rules,
+                    configured: true,
+                    ..Dimension::default()
+                });
+                continue;
+            }
+            let dimension = &mut self.dimensions[at];
+            dimension.configured = true;
+            // A change that is not in force yet is replaced; one that is holds until the next hour.
+            dimension.rules.retain(|(from, _)| *from <= current);
+            if dimension.rules(current) != rules {
+                dimension.rules.push((current.next(), rules.clone()));
+            }
+        }
+    }
+
+    fn usage(&mut self, usage: &Usage) -> Result<(), String> {
+        let next = self.increments.len() as u64 + 1;
+        must(usage.first_seq == next, || format!("increment {} follows {}", usage.first_seq, next - 1))?;
+        for run in &usage.runs {
+            match run {
+                Run::Full(increment) => self.increment(increment, usage)?,
+                Run::Plain { hour, items } => {
+                    for (dimension, quantity) in items {
+                        let plain = Increment {
+                            dimension: *dimension,
+                            hour: *hour,
+                            late: false,
+                            quantity: *quantity,
+                            at: None,
+                            key: None,
+                            tags: Tags::default(),
+                        };
+                        self.increment(&plain, usage)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn increment(&mut self, i: &Increment, usage: &Usage) -> Result<(), String> {
+        let (received, current) = (usage.received, self.current(usage.received));
+        let open_from = self.open_from.unwrap_or(current);
+        let at = usize::from(i.dimension.0);
+        let dimension = self.dimensions.get_mut(at).ok_or("an increment of no dimension")?;
+        let measure = dimension.rules(i.hour).measure;
+        // It counts in the hour it happened in, or, for what adds up, in the open one.
+        let wanted = i.at.map_or(current, |at| at.hour().min(current));
+        let expected = if wanted >= open_from { (wanted, false) } else { (current, true) };
+        must((i.hour, i.late) == expected, || format!("{i:?} taken at {received} counts not in {expected:?}"))?;
+        must(!i.late || matches!(measure, Measure::Sum | Measure::Count), || format!("{i:?} was moved"))?;
+        let quantity = i128::from(i.quantity);
+        dimension.reported += quantity;
+        dimension.by_tags.entry(i.tags.clone()).or_default().1 += quantity;
+        let open = dimension.open.entry(i.hour).or_default();
+        open.total += quantity;
+        open.max = open.max.max(quantity);
+        let moment = i.at.unwrap_or(received);
+        if moment >= open.last.0 {
+            open.last = (moment, quantity);
+        }
+        self.increments.push(Taken {
+            dimension: at,
+            quantity: i.quantity,
+            key: i.key.clone(),
+            at: i.at,
+            tags: i.tags.clone(),
+            uid: usage.peer.uid,
+        });
+        let Some(key) = &i.key else { return Ok(()) };
+        let this = (self.increments.len() as u64, received, self.moments.len());
+        if let Some((_, first, since)) = self.keys.insert((usage.peer.uid, key.clone()), this) {
+            let highest = self.moments[since - 1..].iter().max().copied().unwrap_or(received);
+            must(highest > first.plus(DAY), || format!("key {key} of {first} is taken for new at {received}"))?;
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, seal: &Seal) -> Result<(), String> {
+        let (hour, through) = (seal.hour, seal.through);
+        must(Some(hour) == self.open_from && through >= hour, || format!("{hour} is sealed out of turn"))?;
+        must(seal.at >= through.end(), || format!("{through} is sealed at {}, before it is over", seal.at))?;
+        for at in 0..self.dimensions.len() {
+            self.seal_dimension(at, seal).map_err(|why| format!("{why}: {seal:?}"))?;
+        }
+        self.open_from = Some(through.next());
+        Ok(())
+    }
+
+    fn seal_dimension(&mut self, at: usize, seal: &Seal) -> Result<(), String> {
+        let hour = seal.hour;
+        let dimension = &mut self.dimensions[at];
+        let open = dimension.open.remove(&hour);
+        must(dimension.open.keys().all(|h| *h > seal.through), || "an hour with usage is passed over".into())?;
+        let zero = self.zero_records == ZeroRecords::All && dimension.configured;
+        let sealed = seal.dimensions.iter().find(|d| usize::from(d.dimension.0) == at);
+        if open.is_none() && dimension.carry.is_empty() && !zero {
+            return must(sealed.is_none(), || "sealed without anything in it".into());
+        }
+        let sealed = sealed.ok_or_else(|| format!("{} is missing", dimension.name))?;
+        let rules = dimension.rules(hour).clone();
+        let usage = open.map_or(0, |open| dimension.measured(hour, &open));
+        let (total, unit) = (usage + dimension.remainder, rules.unit.millionths());
+        let up = i128::from(rules.round == Round::Up && total % unit != 0);
+        let billed = total.div_euclid(unit) + up;
+        let kept = rules.round == Round::Carry;
+        let rounded = if kept { 0 } else { billed * unit - total };
+        dimension.remainder = if kept { total - billed * unit } else { 0 };
+        dimension.sealed += usage;
+        dimension.rounded += rounded;
+        let remainder: i128 = sealed.remainder.iter().map(|(_, amount)| amount.millionths()).sum();
+        let told = (sealed.usage.millionths(), sealed.rounded.millionths(), remainder);
+        let expected = (usage, rounded, dimension.remainder);
+        must(told == expected, || format!("usage, rounded, remainder {told:?}, not {expected:?}"))?;
+
+        let carried: i128 = dimension.carry.iter().map(|(_, units, _)| units).sum();
+        let carried_value: i128 = dimension.carry.iter().map(|(_, _, value)| value).sum();
+        let spilled = (billed + carried - QUANTITY_MAX).max(0);
+        let quantity = billed + carried - spilled;
+        let sends = quantity > 0 || zero || !dimension.carry.is_empty();
+        let Some(record) = &sealed.record else { return must(!sends, || "no record".into()) };
+        let request = &record.request;
+        must(sends && i128::from(request.quantity) == quantity, || format!("the quantity is not {quantity}"))?;
+        must(request.dimension == dimension.name && request.timestamp == hour.last_second(), || "its place".into())?;
+        let fresh = self.tokens.insert(request.client_token.clone());
+        must(fresh, || "its token was used before".into())?;
+        let value = billed * unit + carried_value - spilled * unit;
+        must(record.value.millionths() == value, || format!("the value is not {value}"))?;
+        let took: Vec<RecordKey> = dimension.carry.iter().map(|(from, _, _)| *from).collect();
+        must(record.took == took, || format!("it takes not {took:?}"))?;
+        dimension.carry = if spilled > 0 { vec![(record.key, spilled, spilled * unit)] } else { Vec::new() };
+        let record = Record {
+            request: request.clone(),
+            value,
+            place: Place::Pending,
+            attempts: 0,
+            in_flight: false,
+            in_doubt: false,
+            too_old: false,
+            stuck: false,
+            last: None,
+        };
+        let new = self.records.insert(sealed.record.as_ref().map(|r| r.key).expect("a record"), record).is_none();
+        must(new, || "sealed twice".into())
+    }
+
+    fn attempt(&mut self, key: RecordKey, at: Timestamp) -> Result<(), String> {
+        let window = self.window;
+        must(self.records.values().all(|r| !r.in_flight), || "two attempts under way".into())?;
+        let hours = RecordKey { hour: Hour::default(), ..key }..key;
+        let mine = |(other, _): &(&RecordKey, &Record)| other.dimension == key.dimension;
+        for (older, record) in self.records.range(hours).filter(mine) {
+            let may_go = record.place == Place::Pending && at <= record.request.timestamp.plus(window);
+            let goes_first = may_go && !record.too_old && !record.stuck;
+            must(!goes_first, || format!("{key} is sent before {older}"))?;
+        }
+        let record = self.records.get_mut(&key).ok_or("an attempt of no record")?;
+        must(record.place == Place::Pending && !record.too_old, || format!("{key} is sent, and is {record:?}"))?;
+        must(at >= key.hour.end(), || format!("{key} is sent at {at}, before its hour is over"))?;
+        must(at <= record.request.timestamp.plus(window), || format!("{key} is sent at {at}, past its window"))?;
+        record.in_flight = true;
+        record.attempts += 1;
+        Ok(())
+    }
+
+    fn answered(&mut self, answered: &Answered) -> Result<(), String> {
+        let record = self.records.get_mut(&answered.key).ok_or("an answer to no record")?;
+        must(record.in_flight, || format!("an answer without an attempt: {answered:?}"))?;
+        record.in_flight = false;
+        record.last = Some(answered.verdict.clone());
+        record.stuck = false;
+        match &answered.verdict {
+            Verdict::Accepted { .. } => (record.place, record.in_doubt) = (Place::Accepted, false),
+            Verdict::Conflict => (record.place, record.in_doubt) = (Place::Conflict, false),
+            Verdict::Ambiguous => (record.in_doubt, record.stuck) = (true, true),
+            Verdict::Refused if !record.in_doubt => record.place = Place::Held,
+            Verdict::OutOfBounds { window_passed } => (record.too_old, record.stuck) = (*window_passed, true),
+            Verdict::Refused | Verdict::NotTaken | Verdict::Blocked => {}
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, closed: &Closed) -> Result<(), String> {
+        let (window, late) = (self.window, self.late);
+        let record = self.records.get_mut(&closed.key).ok_or("the end of no record")?;
+        let over = closed.at > record.request.timestamp.plus(window) || record.too_old;
+        must(record.place == Place::Pending && !record.in_flight && over, || format!("closed too early: {record:?}"))?;
+        let expected = match late {
+            _ if record.in_doubt => Ending::InDoubt,
+            Late::Expire => Ending::Expired,
+            Late::CarryForward => Ending::Carried,
+        };
+        must(closed.ending == expected, || format!("{closed:?}, not {expected:?}: {record:?}"))?;
+        match closed.ending {
+            Ending::InDoubt => record.place = Place::InDoubt,
+            Ending::Expired => record.place = Place::Expired,
+            Ending::Carried => self.carry(closed.key),
+        }
+        Ok(())
+    }
+
+    fn settled(&mut self, settled: &Settled) -> Result<(), String> {
+        let record = self.records.get_mut(&settled.key).ok_or("a decision on no record")?;
+        must(record.place.with_person(), || format!("nobody was asked: {settled:?}"))?;
+        match settled.decision {
+            Decision::Accepted => record.place = Place::Accepted,
+            Decision::WriteOff => record.place = Place::Discarded,
+            Decision::Retry => (record.place, record.stuck) = (Place::Pending, false),
+            Decision::Carry => self.carry(settled.key),
+        }
+        Ok(())
+    }
+
+    fn carry(&mut self, key: RecordKey) {
+        let Some(record) = self.records.get_mut(&key) else { return };
+        record.place = Place::Carried;
+        let way = (key, i128::from(record.request.quantity), record.value);
+        self.dimensions[usize::from(key.dimension.0)].carry.push(way);
+    }
+
+    /// Where every unit of a dimension is.
+    pub fn columns(&self, at: usize) -> Columns {
+        let dimension = &self.dimensions[at];
+        let open: i128 = dimension.open.iter().map(|(hour, open)| dimension.measured(*hour, open)).sum();
+        let carry: i128 = dimension.carry.iter().map(|(_, _, value)| value).sum();
+        let mine = self.records.iter().filter(|(key, _)| usize::from(key.dimension.0) == at);
+        let mut columns = Columns {
+            received: dimension.sealed + open,
+            open: open + carry,
+            rounded: dimension.rounded,
+            remainder: dimension.remainder,
+            ..Columns::default()
+        };
+        for (_, record) in mine {
+            match record.place {
+                Place::Pending => columns.pending += record.value,
+                Place::Accepted => columns.accepted += record.value,
+                Place::Held | Place::Conflict | Place::InDoubt => columns.with_person += record.value,
+                Place::Expired => columns.expired += record.value,
+                Place::Discarded => columns.discarded += record.value,
+                Place::Carried => {}
+            }
+        }
+        columns
+    }
+}
+
+impl Columns {
+    /// Whether everything that was received is in exactly one place.
+    pub fn balance(&self) -> bool {
+        let places =
+            self.open + self.pending + self.accepted + self.with_person + self.expired + self.discarded + self.remainder;
+        self.received + self.rounded == places
+    }
+}
