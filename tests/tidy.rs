@@ -26,7 +26,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("aws_config::", &["src/submit/aws.rs", "src/agent/identity.rs"]),
     ("aws_sdk_", &["src/submit/aws.rs"]),
     ("aws_smithy_", &["src/submit/aws.rs"]),
-    ("bincode::", &["src/entry.rs"]),
+    ("bincode::", &["src/entry/mod.rs"]),
     (
         "rustix::",
         &[

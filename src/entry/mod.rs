@@ -1,0 +1,126 @@
+//! What the log's frames carry: every entry, and the one codec that turns it into bytes and back.
+//!
+//! Entries are facts. Everything the agent knows is a fold over them (see [`crate::rollup::state`]).
+
+mod outcome;
+mod record;
+mod setup;
+mod usage;
+
+use bincode::Options as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use outcome::{Answered, Attempt, Closed, Decision, Ending, Settled, Verdict};
+pub use record::{Allocation, Carry, Record, RecordKey, Request, Seal, SealedDimension};
+pub use setup::{Rules, Setup};
+pub use usage::{DimensionId, Increment, Peer, Run, Usage};
+
+/// Every entry but the checkpoint, which carries the state itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// Increments.
+    Usage(Usage),
+    /// Configuration and identity.
+    Setup(Setup),
+    /// An hour's close.
+    Seal(Seal),
+    /// Before an attempt.
+    Attempt(Attempt),
+    /// After it.
+    Answered(Answered),
+    /// A record past its window.
+    Closed(Closed),
+    /// A person's decision.
+    Settled(Settled),
+}
+
+/// Kinds of entries, as they stand in a frame.
+pub mod kind {
+    /// [`super::Usage`]
+    pub const USAGE: u8 = 1;
+    /// [`super::Setup`]
+    pub const SETUP: u8 = 2;
+    /// [`super::Seal`]
+    pub const SEAL: u8 = 3;
+    /// [`super::Attempt`]
+    pub const ATTEMPT: u8 = 4;
+    /// [`super::Answered`]
+    pub const ANSWERED: u8 = 5;
+    /// [`super::Closed`]
+    pub const CLOSED: u8 = 6;
+    /// [`crate::rollup::State`]
+    pub const CHECKPOINT: u8 = 7;
+    /// [`super::Settled`]
+    pub const SETTLED: u8 = 8;
+}
+
+/// Most bytes an entry may decode to: far above the largest seal, far below what would hurt.
+const ENTRY_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+fn codec() -> impl bincode::Options {
+    bincode::options().with_fixint_encoding().with_little_endian().reject_trailing_bytes().with_limit(ENTRY_BYTES_MAX)
+}
+
+/// Why an entry cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// bincode's words.
+    #[error("{0}")]
+    Bincode(#[from] bincode::Error),
+    /// A kind that this version does not know.
+    #[error("unknown kind {0}")]
+    Kind(u8),
+}
+
+/// Any payload to bytes: fixed-width little-endian bincode 1.3.
+pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
+    Ok(codec().serialize(value)?)
+}
+
+/// Bytes to a payload; trailing bytes are an error. Only for bytes whose checksum held.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    Ok(codec().deserialize(bytes)?)
+}
+
+impl Entry {
+    /// Its kind, as it stands in the frame.
+    pub fn kind(&self) -> u8 {
+        match self {
+            Entry::Usage(_) => kind::USAGE,
+            Entry::Setup(_) => kind::SETUP,
+            Entry::Seal(_) => kind::SEAL,
+            Entry::Attempt(_) => kind::ATTEMPT,
+            Entry::Answered(_) => kind::ANSWERED,
+            Entry::Closed(_) => kind::CLOSED,
+            Entry::Settled(_) => kind::SETTLED,
+        }
+    }
+
+    /// Its payload.
+    pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        match self {
+            Entry::Usage(e) => encode(e),
+            Entry::Setup(e) => encode(e),
+            Entry::Seal(e) => encode(e),
+            Entry::Attempt(e) => encode(e),
+            Entry::Answered(e) => encode(e),
+            Entry::Closed(e) => encode(e),
+            Entry::Settled(e) => encode(e),
+        }
+    }
+
+    /// Reads one back.
+    pub fn decode(kind: u8, payload: &[u8]) -> Result<Entry, CodecError> {
+        Ok(match kind {
+            kind::USAGE => Entry::Usage(decode(payload)?),
+            kind::SETUP => Entry::Setup(decode(payload)?),
+            kind::SEAL => Entry::Seal(decode(payload)?),
+            kind::ATTEMPT => Entry::Attempt(decode(payload)?),
+            kind::ANSWERED => Entry::Answered(decode(payload)?),
+            kind::CLOSED => Entry::Closed(decode(payload)?),
+            kind::SETTLED => Entry::Settled(decode(payload)?),
+            other => return Err(CodecError::Kind(other)),
+        })
+    }
+}

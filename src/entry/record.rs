@@ -1,0 +1,121 @@
+//! The close of an hour and the records it fixes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::DimensionId;
+use crate::decimal::Amount;
+use crate::hour::{Hour, Timestamp};
+use crate::tags::Tags;
+
+/// Names a record. `generation` counts up when a refused one is fixed anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RecordKey {
+    /// The sealed hour. First, so that records sort oldest first.
+    pub hour: Hour,
+    /// The dimension.
+    pub dimension: DimensionId,
+    /// 0 for the first.
+    pub generation: u32,
+}
+
+/// A share of a record's quantity under one set of tags.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocation {
+    /// Billed units.
+    pub quantity: u32,
+    /// The tags; empty for usage without.
+    pub tags: Tags,
+}
+
+/// The request as AWS will see it, each time the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The product's code.
+    pub product_code: String,
+    /// The dimension's name.
+    pub dimension: String,
+    /// Whole seconds; the last one of the hour.
+    pub timestamp: Timestamp,
+    /// Billed units, at most 2,147,483,647.
+    pub quantity: u32,
+    /// Empty, or shares that add up to `quantity`.
+    pub allocations: Vec<Allocation>,
+    /// 1-64 characters, derived from what is billed, so that a retry is known for one.
+    pub client_token: String,
+}
+
+/// A sealed record. Fixed from here on. In usage units:
+/// `usage + remainder_in + carried_in + rounded = value + spilled + remainder`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its name.
+    pub key: RecordKey,
+    /// What AWS is sent.
+    pub request: Request,
+    /// Measured in this hour.
+    pub usage: Amount,
+    /// Of `usage`, what came late from hours that were sealed.
+    pub late: Amount,
+    /// Taken over from the hour before.
+    pub remainder_in: Amount,
+    /// Left for the next hour.
+    pub remainder: Amount,
+    /// Taken over from records that could no longer be sent.
+    pub carried_in: Amount,
+    /// Those records.
+    pub took: Vec<RecordKey>,
+    /// What `request.quantity` stands for.
+    pub value: Amount,
+}
+
+/// Billed units on their way into the next record to be sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carry {
+    /// The record they come from.
+    pub from: RecordKey,
+    /// Billed units by tags.
+    pub units: Vec<(Tags, i64)>,
+    /// What they stand for, in usage units.
+    pub value: Amount,
+}
+
+/// One dimension at a seal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedDimension {
+    /// Which.
+    pub dimension: DimensionId,
+    /// Measured in the hour.
+    pub usage: Amount,
+    /// What rounding added (or, negative, took away).
+    pub rounded: Amount,
+    /// Remainder by tags after the seal; entries of zero left out.
+    pub remainder: Vec<(Tags, Amount)>,
+    /// The record, if there is something to send.
+    pub record: Option<Record>,
+    /// Units above what one record can hold.
+    pub spill: Option<Carry>,
+}
+
+/// The close of an hour: everything about it is fixed. `hour` had something in it; the hours after it up to `through`
+/// had nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    /// The hour.
+    pub hour: Hour,
+    /// Closed as well.
+    pub through: Hour,
+    /// When.
+    pub at: Timestamp,
+    /// Increments up to this number are covered, as far as they count in the hour.
+    pub covered_seq: u64,
+    /// Dimensions with usage, a record or a change of remainder.
+    pub dimensions: Vec<SealedDimension>,
+}
+
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.hour, self.dimension.0, self.generation)
+    }
+}
