@@ -334,7 +334,7 @@ fn key_of(peer: Peer, key: &str, increment: &Increment, now: Timestamp) -> Resul
         return Err(refuse(Code::BadKey, message));
     }
     let hash = key_hash(peer.uid, key);
-    Ok((hash, Known { seq: 0, content: content(increment), expires: expiry(increment.at, now) }))
+    Ok((hash, Known { seq: 0, content: content(increment), expires: expiry(increment, now) }))
 }
 
 /// One name space of keys per writing user.
@@ -355,10 +355,12 @@ fn content(increment: &Increment) -> [u8; 16] {
     digest(&parts)
 }
 
-/// The last hour in which a key is remembered: 24 hours on, and as long as its `at` would be taken.
-fn expiry(at: Option<Timestamp>, now: Timestamp) -> Hour {
-    let day = now.plus(KEY_REMEMBERED);
-    at.map_or(day, |at| day.max(at.plus(AT_BACK_MAX))).hour()
+/// The last hour in which a key is remembered: 24 hours on, and as long as its `at` would be taken. Not less than 24
+/// hours behind the hour it counts in, for a clock that was set back lags behind the hours that are sealed.
+fn expiry(increment: &Increment, now: Timestamp) -> Hour {
+    let from = now.max(increment.hour.start());
+    let day = from.plus(KEY_REMEMBERED);
+    increment.at.map_or(day, |at| day.max(at.plus(AT_BACK_MAX))).hour()
 }
 
 /// Whether an entry has anything for the index.
@@ -373,7 +375,7 @@ pub(super) fn index_keys(usage: &Usage, index: &mut Index) {
         if let Run::Full(increment) = run
             && let Some(key) = &increment.key
         {
-            let expires = expiry(increment.at, usage.received);
+            let expires = expiry(increment, usage.received);
             index.add_key(key_hash(usage.peer.uid, key), Known { seq, content: content(increment), expires });
         }
         seq += run.count();

@@ -90,7 +90,11 @@ impl State {
             match self.dimensions.get_mut(usize::from(id.0)) {
                 Some(known) => {
                     known.configured = true;
-                    known.next_rules = (known.rules != *rules).then(|| (hour.next(), rules.clone()));
+                    // A change whose hour has come holds for its hours, though they are not sealed yet.
+                    known.next_rules.retain(|(from, _)| *from <= hour);
+                    if known.newest_rules() != rules {
+                        known.next_rules.push((hour.next(), rules.clone()));
+                    }
                 }
                 None => self.dimensions.push(DimensionState::new(rules.clone())),
             }
@@ -106,7 +110,8 @@ impl State {
         for dimension in &mut self.dimensions {
             // What is not named in the seal had nothing in the hour.
             dimension.open.retain(|hour, _| *hour > seal.through);
-            if let Some((_, rules)) = dimension.next_rules.take_if(|(from, _)| *from <= self.open_from) {
+            let in_force = dimension.next_rules.partition_point(|(from, _)| *from <= self.open_from);
+            if let Some((_, rules)) = dimension.next_rules.drain(..in_force).last() {
                 dimension.rules = rules;
             }
         }

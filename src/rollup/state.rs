@@ -57,8 +57,8 @@ pub struct Ended {
 pub struct DimensionState {
     /// In force.
     pub rules: Rules,
-    /// In force from an hour on.
-    pub next_rules: Option<(Hour, Rules)>,
+    /// In force from an hour on, in order: more than one while hours are open that lie before and behind a change.
+    pub next_rules: Vec<(Hour, Rules)>,
     /// Whether the configuration in force names it.
     pub configured: bool,
     /// Hours that are not sealed.
@@ -262,7 +262,7 @@ impl DimensionState {
     pub fn new(rules: Rules) -> Self {
         DimensionState {
             rules,
-            next_rules: None,
+            next_rules: Vec::new(),
             configured: true,
             open: BTreeMap::new(),
             remainder: Tagged::default(),
@@ -273,10 +273,12 @@ impl DimensionState {
 
     /// The rules that hold for `hour`, which is not sealed.
     pub fn rules_for(&self, hour: Hour) -> &Rules {
-        match &self.next_rules {
-            Some((from, rules)) if *from <= hour => rules,
-            _ => &self.rules,
-        }
+        self.next_rules.iter().rev().find(|(from, _)| *from <= hour).map_or(&self.rules, |(_, rules)| rules)
+    }
+
+    /// The rules that were configured last; they may still wait for their hour.
+    pub fn newest_rules(&self) -> &Rules {
+        self.next_rules.last().map_or(&self.rules, |(_, rules)| rules)
     }
 
     /// Usage in hours that are not sealed.

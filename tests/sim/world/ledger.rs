@@ -133,6 +133,10 @@ impl Dimension {
         }
     }
 
+    pub fn first_open(&self) -> Option<Hour> {
+        self.open.keys().next().copied()
+    }
+
     pub fn is_drained(&self) -> bool {
         self.open.is_empty() && self.carry.is_empty()
     }

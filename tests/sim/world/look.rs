@@ -64,6 +64,10 @@ impl World {
 
     /// After a commit: what is new is folded, and everything is compared.
     pub(super) fn look(&mut self) -> Result<(), String> {
+        let next = self.engine.as_ref().map_or(0, |engine| engine.log().next_seq());
+        if std::mem::replace(&mut self.looked, next) == next {
+            return Ok(());
+        }
         let from = self.facts.last().map_or(0, |fact| fact.seq + 1);
         let mut new = Vec::new();
         open::replay(&self.disk, from, CHECKPOINT, &mut |entry| {

@@ -114,6 +114,8 @@ pub struct World {
     ledger: Ledger,
     /// Everything durable in the log, checkpoints left out.
     facts: Vec<Fact>,
+    /// The number of the frame that was to come when the oracle last looked.
+    looked: u64,
     /// The time, and how far the agent's clock is from it, in milliseconds.
     time: Timestamp,
     skew: i64,
@@ -152,6 +154,7 @@ impl World {
             writers: Writers::default(),
             ledger: Ledger::default(),
             facts: Vec::new(),
+            looked: 0,
             time: NOW.plus(Duration::from_secs(rng.u64(0..3600))),
             skew: 0,
             rng,
@@ -376,6 +379,7 @@ impl World {
         }
         (self.tick_at, self.submit_at) = (now, now);
         self.remember()?;
+        self.looked = 0;
         self.look()?;
         self.look_at_history()?;
         if self.named { self.name_instance() } else { Ok(()) }
