@@ -68,7 +68,7 @@ impl Config {
             left_out: rng.u8(0..6) == 0,
             expire: rng.u8(0..4) == 0,
             zero_records: rng.u8(0..4) == 0,
-            segment_bytes: 16 * 1024 << rng.u8(0..3),
+            segment_bytes: (16 * 1024) << rng.u8(0..2),
             ..Config::default()
         };
         if rng.u8(0..8) == 0 {

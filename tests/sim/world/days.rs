@@ -8,7 +8,7 @@ use fastrand::Rng;
 use super::aws::Mode;
 use super::index::Loss;
 use super::writers::Kind;
-use super::{Step, What, World};
+use super::{Step, What, World, has_index};
 use crate::disk::{EIO, ENOSPC, EROFS, Fault};
 use crate::seeds::{count, shortest};
 use crate::setup::DIMENSIONS;
@@ -47,8 +47,7 @@ fn draw(rng: &mut Rng) -> What {
         191 => What::Foreign(rng.usize(0..DIMENSIONS.len())),
         192 => What::Date([0, 0, 7 * 3600, -7 * 3600, 200, -900][rng.usize(0..6)]),
         193 => What::Instance,
-        194..197 => What::Settle,
-        _ => What::Index(index(rng)),
+        _ => What::Settle,
     }
 }
 
@@ -82,7 +81,11 @@ fn fault(rng: &mut Rng) -> Fault {
 fn day(seed: u64) -> Vec<Step> {
     let mut rng = Rng::with_seed(seed);
     let n = rng.usize(20..120);
-    (0..n).map(|_| Step(rng.u64(0..1 << 32), draw(&mut rng))).collect()
+    let step = |rng: &mut Rng| match rng.u8(0..12) {
+        0 if has_index(seed) => What::Index(index(rng)),
+        _ => draw(rng),
+    };
+    (0..n).map(|_| Step(rng.u64(0..1 << 32), step(&mut rng))).collect()
 }
 
 /// Lives through a day and its end; what was explored.

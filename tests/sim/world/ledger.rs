@@ -65,7 +65,7 @@ pub struct Taken {
 
 #[derive(Debug, Clone, Default)]
 struct Open {
-    total: i128,
+    total: BTreeMap<Tags, i128>,
     max: i128,
     last: (Timestamp, i128),
 }
@@ -77,15 +77,21 @@ pub struct Dimension {
     /// From which hour on which rules hold.
     rules: Vec<(Hour, Rules)>,
     open: BTreeMap<Hour, Open>,
-    pub remainder: i128,
-    /// Units and their value on the way into the next record, and whence.
-    carry: Vec<(RecordKey, i128, i128)>,
+    /// What is below one billed unit, by tags; a share may have been rounded up and be negative.
+    remainder: BTreeMap<Tags, i128>,
+    carry: Vec<Carry>,
     sealed: i128,
     pub rounded: i128,
     /// Everything that was ever reported, whatever is measured of it.
     pub reported: i128,
-    /// Billed units by tags, and usage by tags.
-    pub by_tags: BTreeMap<Tags, (i128, i128)>,
+}
+
+/// Billed units on the way into the next record.
+#[derive(Debug, Clone)]
+struct Carry {
+    from: RecordKey,
+    units: BTreeMap<Tags, i128>,
+    value: i128,
 }
 
 /// One dimension's columns, in usage millionths.
@@ -129,7 +135,7 @@ impl Dimension {
         match self.rules(hour).measure {
             Measure::Max => open.max,
             Measure::Last => open.last.1,
-            _ => open.total,
+            _ => open.total.values().sum(),
         }
     }
 
@@ -140,6 +146,14 @@ impl Dimension {
     pub fn is_drained(&self) -> bool {
         self.open.is_empty() && self.carry.is_empty()
     }
+}
+
+/// A request's units by tags.
+fn shares(request: &Request) -> BTreeMap<Tags, i128> {
+    if request.allocations.is_empty() {
+        return BTreeMap::from([(Tags::default(), i128::from(request.quantity))]);
+    }
+    request.allocations.iter().map(|a| (a.tags.clone(), i128::from(a.quantity))).collect()
 }
 
 fn must(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
@@ -243,9 +257,8 @@ impl Ledger {
         must(!i.late || matches!(measure, Measure::Sum | Measure::Count), || format!("{i:?} was moved"))?;
         let quantity = i128::from(i.quantity);
         dimension.reported += quantity;
-        dimension.by_tags.entry(i.tags.clone()).or_default().1 += quantity;
         let open = dimension.open.entry(i.hour).or_default();
-        open.total += quantity;
+        *open.total.entry(i.tags.clone()).or_default() += quantity;
         open.max = open.max.max(quantity);
         let moment = i.at.unwrap_or(received);
         if moment >= open.last.0 {
@@ -291,25 +304,45 @@ impl Ledger {
         }
         let sealed = sealed.ok_or_else(|| format!("{} is missing", dimension.name))?;
         let rules = dimension.rules(hour).clone();
-        let usage = open.map_or(0, |open| dimension.measured(hour, &open));
-        let (total, unit) = (usage + dimension.remainder, rules.unit.millionths());
+        let usage = open.as_ref().map_or(0, |open| dimension.measured(hour, open));
+        let before: i128 = dimension.remainder.values().sum();
+        let (total, unit) = (usage + before, rules.unit.millionths());
         let up = i128::from(rules.round == Round::Up && total % unit != 0);
         let billed = total.div_euclid(unit) + up;
         let kept = rules.round == Round::Carry;
         let rounded = if kept { 0 } else { billed * unit - total };
-        dimension.remainder = if kept { total - billed * unit } else { 0 };
+        let left = if kept { total - billed * unit } else { 0 };
         dimension.sealed += usage;
         dimension.rounded += rounded;
-        let remainder: i128 = sealed.remainder.iter().map(|(_, amount)| amount.millionths()).sum();
-        let told = (sealed.usage.millionths(), sealed.rounded.millionths(), remainder);
-        let expected = (usage, rounded, dimension.remainder);
+        let remainder: BTreeMap<Tags, i128> =
+            sealed.remainder.iter().map(|(tags, amount)| (tags.clone(), amount.millionths())).collect();
+        let told = (sealed.usage.millionths(), sealed.rounded.millionths(), remainder.values().sum());
+        let expected = (usage, rounded, left);
         must(told == expected, || format!("usage, rounded, remainder {told:?}, not {expected:?}"))?;
 
-        let carried: i128 = dimension.carry.iter().map(|(_, units, _)| units).sum();
-        let carried_value: i128 = dimension.carry.iter().map(|(_, _, value)| value).sum();
+        let carried: i128 = dimension.carry.iter().flat_map(|carry| carry.units.values()).sum();
+        let carried_value: i128 = dimension.carry.iter().map(|carry| carry.value).sum();
         let spilled = (billed + carried - QUANTITY_MAX).max(0);
         let quantity = billed + carried - spilled;
         let sends = quantity > 0 || zero || !dimension.carry.is_empty();
+        // Under each set of tags: what was left and what was used is what is billed, taken over, and left.
+        let mut shares = sealed.record.as_ref().map(|r| shares(&r.request)).unwrap_or_default();
+        let spill = sealed.spill.iter().flat_map(|spill| &spill.units);
+        let spill: BTreeMap<Tags, i128> = spill.map(|(tags, units)| (tags.clone(), i128::from(*units))).collect();
+        must(spill.values().sum::<i128>() == spilled, || format!("the spill is not {spilled}"))?;
+        spill.iter().for_each(|(tags, units)| *shares.entry(tags.clone()).or_default() += units);
+        for (tags, units) in dimension.carry.iter().flat_map(|carry| &carry.units) {
+            *shares.entry(tags.clone()).or_default() -= units;
+        }
+        if kept && matches!(rules.measure, Measure::Sum | Measure::Count) {
+            let used = open.map(|open| open.total).unwrap_or_default();
+            for tags in used.keys().chain(dimension.remainder.keys()).chain(shares.keys()).chain(remainder.keys()) {
+                let of = |map: &BTreeMap<Tags, i128>| map.get(tags).copied().unwrap_or(0);
+                let balanced = of(&used) + of(&dimension.remainder) == of(&shares) * unit + of(&remainder);
+                must(balanced && of(&shares) >= 0, || format!("what is billed under {tags:?} was not used"))?;
+            }
+        }
+        dimension.remainder = remainder;
         let Some(record) = &sealed.record else { return must(!sends, || "no record".into()) };
         let request = &record.request;
         must(sends && i128::from(request.quantity) == quantity, || format!("the quantity is not {quantity}"))?;
@@ -318,9 +351,11 @@ impl Ledger {
         must(fresh, || "its token was used before".into())?;
         let value = billed * unit + carried_value - spilled * unit;
         must(record.value.millionths() == value, || format!("the value is not {value}"))?;
-        let took: Vec<RecordKey> = dimension.carry.iter().map(|(from, _, _)| *from).collect();
+        let took: Vec<RecordKey> = dimension.carry.iter().map(|carry| carry.from).collect();
         must(record.took == took, || format!("it takes not {took:?}"))?;
-        dimension.carry = if spilled > 0 { vec![(record.key, spilled, spilled * unit)] } else { Vec::new() };
+        let spill = Carry { from: record.key, units: spill, value: spilled * unit };
+        dimension.carry = if spilled > 0 { vec![spill] } else { Vec::new() };
+        let key = record.key;
         let record = Record {
             request: request.clone(),
             value,
@@ -332,8 +367,7 @@ impl Ledger {
             stuck: false,
             last: None,
         };
-        let new = self.records.insert(sealed.record.as_ref().map(|r| r.key).expect("a record"), record).is_none();
-        must(new, || "sealed twice".into())
+        must(self.records.insert(key, record).is_none(), || "sealed twice".into())
     }
 
     fn attempt(&mut self, key: RecordKey, at: Timestamp) -> Result<(), String> {
@@ -406,21 +440,21 @@ impl Ledger {
     fn carry(&mut self, key: RecordKey) {
         let Some(record) = self.records.get_mut(&key) else { return };
         record.place = Place::Carried;
-        let way = (key, i128::from(record.request.quantity), record.value);
-        self.dimensions[usize::from(key.dimension.0)].carry.push(way);
+        let carry = Carry { from: key, units: shares(&record.request), value: record.value };
+        self.dimensions[usize::from(key.dimension.0)].carry.push(carry);
     }
 
     /// Where every unit of a dimension is.
     pub fn columns(&self, at: usize) -> Columns {
         let dimension = &self.dimensions[at];
         let open: i128 = dimension.open.iter().map(|(hour, open)| dimension.measured(*hour, open)).sum();
-        let carry: i128 = dimension.carry.iter().map(|(_, _, value)| value).sum();
+        let carry: i128 = dimension.carry.iter().map(|carry| carry.value).sum();
         let mine = self.records.iter().filter(|(key, _)| usize::from(key.dimension.0) == at);
         let mut columns = Columns {
             received: dimension.sealed + open,
             open: open + carry,
             rounded: dimension.rounded,
-            remainder: dimension.remainder,
+            remainder: dimension.remainder.values().sum(),
             ..Columns::default()
         };
         for (_, record) in mine {

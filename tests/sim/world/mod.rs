@@ -133,6 +133,11 @@ pub struct World {
     pub counts: Counts,
 }
 
+/// One day in twenty has the real index, in a directory of its own.
+fn has_index(seed: u64) -> bool {
+    seed % 20 == 19
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         // The index's files go last.
@@ -149,7 +154,7 @@ impl World {
             engine: None,
             named: rng.u8(0..10) != 0,
             config,
-            index: (rng.u8(0..20) == 0).then(|| IndexDir::new(seed)),
+            index: has_index(seed).then(|| IndexDir::new(seed)),
             aws: Aws::new(rng.bool()),
             writers: Writers::default(),
             ledger: Ledger::default(),

@@ -78,6 +78,9 @@ pub struct Writers {
     clients: [Client; 3],
     items: Vec<Item>,
     claimed: BTreeSet<u64>,
+    /// Millionths sent and acknowledged, by dimension.
+    sent_sum: [i128; 5],
+    acked_sum: [i128; 5],
     pub acked: u64,
     pub duplicates: u64,
     pub refused: u64,
@@ -150,6 +153,7 @@ impl Writers {
         let items: Vec<usize> = (0..n)
             .map(|_| {
                 let item = self.draw(kind, who, now, rng);
+                self.sent_sum[item.dimension] += i128::from(item.quantity);
                 self.items.push(item);
                 self.items.len() - 1
             })
@@ -266,7 +270,7 @@ impl Writers {
                     if failed.is_some() {
                         return Err(format!("ok after the disk had failed: {answer}"));
                     }
-                    let mut tally = Tally { items: &mut self.items, claimed: &mut self.claimed, ledger };
+                    let mut tally = Tally { items: &mut self.items, claimed: &mut self.claimed, sums: &mut self.acked_sum, ledger };
                     self.duplicates += tally.acknowledge(&line, &answer)?;
                     self.acked += line.items.len() as u64;
                 } else {
@@ -306,12 +310,8 @@ impl Writers {
     /// Acknowledged is at most received, and received at most sent, dimension by dimension.
     pub fn check(&self, ledger: &Ledger) -> Result<(), String> {
         for (at, dimension) in DIMENSIONS.iter().enumerate() {
-            let sum = |all: bool| -> i128 {
-                let mine = self.items.iter().filter(|i| i.dimension == at && (all || i.acked.is_some()));
-                mine.map(|i| i128::from(i.quantity)).sum()
-            };
             let known = ledger.dimensions.iter().find(|d| d.name == dimension.name);
-            let (acked, received, sent) = (sum(false), known.map_or(0, |d| d.reported), sum(true));
+            let (acked, received, sent) = (self.acked_sum[at], known.map_or(0, |d| d.reported), self.sent_sum[at]);
             if acked > received || received > sent {
                 let (acked, received, sent) = (acked / MILLION, received / MILLION, sent / MILLION);
                 return Err(format!("{}: acknowledged {acked}, received {received}, sent {sent}", dimension.name));
@@ -341,6 +341,7 @@ fn uid(who: usize) -> u32 {
 struct Tally<'a> {
     items: &'a mut Vec<Item>,
     claimed: &'a mut BTreeSet<u64>,
+    sums: &'a mut [i128; 5],
     ledger: &'a Ledger,
 }
 
@@ -372,9 +373,11 @@ impl Tally<'_> {
             if item.acked.is_some_and(|before| before != seq) {
                 return Err(format!("{answer}: {item:?} is acknowledged twice"));
             }
-            let first = item.acked.replace(seq).is_none();
-            if first && !self.claimed.insert(seq) {
-                return Err(format!("{answer}: that number was acknowledged to another writer"));
+            if item.acked.replace(seq).is_none() {
+                self.sums[item.dimension] += i128::from(item.quantity);
+                if !self.claimed.insert(seq) {
+                    return Err(format!("{answer}: that number was acknowledged to another writer"));
+                }
             }
         }
         Ok(duplicates)
