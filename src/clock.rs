@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::hour::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::hour::{BootId, Reading, Timestamp};
 
 /// Tells the time, and how long a span of its own time takes on the machine.
 pub trait Clock: Send + Sync {
@@ -13,6 +15,12 @@ pub trait Clock: Send + Sync {
     /// Time since some fixed moment of this process, at the speed of `now`, never set back by anybody.
     fn monotonic(&self) -> Duration;
 
+    /// Both clocks at one moment. A restart within the same boot goes on counting where the last process was. By
+    /// default there is only the one on the wall.
+    fn read(&self) -> Reading {
+        self.now().into()
+    }
+
     /// How long to sleep on the machine for `span` of this clock to pass.
     fn real(&self, span: Duration) -> Duration;
 }
@@ -21,12 +29,20 @@ pub trait Clock: Send + Sync {
 #[derive(Debug)]
 pub struct SystemClock {
     origin: Instant,
+    boot: Option<BootId>,
 }
 
 impl Default for SystemClock {
     fn default() -> Self {
-        SystemClock { origin: Instant::now() }
+        SystemClock { origin: Instant::now(), boot: boot_id() }
     }
+}
+
+/// The kernel's name for this boot; `None` where there is none to read.
+fn boot_id() -> Option<BootId> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    u128::from_str_radix(&digits, 16).ok().map(u128::to_be_bytes)
 }
 
 impl Clock for SystemClock {
@@ -39,10 +55,20 @@ impl Clock for SystemClock {
         self.origin.elapsed()
     }
 
+    fn read(&self) -> Reading {
+        let since = clock_gettime(ClockId::Monotonic);
+        let seconds = u64::try_from(since.tv_sec).unwrap_or(0);
+        let since_boot = Duration::new(seconds, u32::try_from(since.tv_nsec).unwrap_or(0));
+        Reading { at: self.now(), boot: self.boot, since_boot }
+    }
+
     fn real(&self, span: Duration) -> Duration {
         span
     }
 }
+
+/// The boot that every clock of its own belongs to.
+const OWN_BOOT: BootId = *b"a clock of its o";
 
 /// A clock of its own: at `start` when it was made, and running `speed` times as fast (`--clock-start`, `--clock-speed`).
 #[derive(Debug)]
@@ -69,6 +95,12 @@ impl Clock for FastClock {
 
     fn monotonic(&self) -> Duration {
         self.origin.elapsed() * self.speed
+    }
+
+    /// Its machine was booted in 1970: a caller that restarts the agent passes the moment of the restart.
+    fn read(&self) -> Reading {
+        let at = self.now();
+        Reading { at, boot: Some(OWN_BOOT), since_boot: at.since(Timestamp::default()) }
     }
 
     fn real(&self, span: Duration) -> Duration {

@@ -15,6 +15,36 @@ pub struct Timestamp(i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Hour(u32);
 
+/// Tells one boot of a machine from every other.
+pub type BootId = [u8; 16];
+
+/// What a machine's clocks say at one moment: the one on the wall, which people and daemons set, and the one that only
+/// ever goes forward while the machine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The clock on the wall.
+    pub at: Timestamp,
+    /// Which boot `since_boot` counts from; `None` where nobody can tell.
+    pub boot: Option<BootId>,
+    /// How long the machine has been running since then.
+    pub since_boot: Duration,
+}
+
+impl Reading {
+    /// How much time has passed since `earlier` by the clock that nobody sets; `None` if the machine was started anew
+    /// in between.
+    pub fn elapsed_since(&self, earlier: &Reading) -> Option<Duration> {
+        (self.boot.is_some() && self.boot == earlier.boot).then(|| self.since_boot.saturating_sub(earlier.since_boot))
+    }
+}
+
+/// A moment by the clock on the wall alone.
+impl From<Timestamp> for Reading {
+    fn from(at: Timestamp) -> Self {
+        Reading { at, boot: None, since_boot: Duration::ZERO }
+    }
+}
+
 const MS_PER_SECOND: i64 = 1000;
 const SECONDS_PER_HOUR: i64 = 3600;
 
@@ -122,6 +152,12 @@ impl Hour {
     /// The hour after it.
     pub const fn next(self) -> Self {
         Hour(self.0.saturating_add(1))
+    }
+
+    /// The first hour of its UTC calendar month.
+    pub fn month(self) -> Self {
+        let moment = OffsetDateTime::from_unix_timestamp(self.start().seconds().clamp(0, SECONDS_MAX));
+        moment.map_or(self, |m| Hour(self.0 - (u32::from(m.day()) - 1) * 24 - u32::from(m.hour())))
     }
 
     /// The hour before it.

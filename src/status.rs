@@ -135,10 +135,11 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -
     let state = engine.state();
     let log = engine.log();
     let hour = state.current_hour(now);
-    let open = state.dimensions.iter().filter(|d| d.configured).map(|d| OpenDimension {
-        name: d.rules.name.clone(),
-        usage: d.open.get(&hour).map(|o| o.measured.total()).unwrap_or_default().to_string(),
-    });
+    let open = state
+        .dimensions
+        .iter()
+        .filter(|d| d.configured)
+        .map(|d| OpenDimension { name: d.rules.name.clone(), usage: state.hourly(d, hour).usage.total().to_string() });
     let books = state.books();
     let aws = engine.aws();
     Status {
@@ -194,6 +195,9 @@ fn oldest_pending(state: &State, now: Timestamp) -> Option<OldestPending> {
     })
 }
 
+/// Whether a record waits for a person for one certain reason.
+type Waits = fn(&RecordState) -> bool;
+
 fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Vec<Attention> {
     let state = engine.state();
     let mut list = Vec::new();
@@ -220,31 +224,47 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
         let message = "the instance's id is not known yet: usage is taken, nothing is sealed".into();
         add("instance_unknown", message, "check that instance metadata can be reached, or set instance.id", None);
     }
+    if let Some(doubt) = &state.clocks.doubt {
+        let message = format!(
+            "this machine's clock says {now}, which is not where it should be (seen at {} where {} was expected): no hour \
+             is sealed and no record sent until it is confirmed",
+            doubt.reading.at, doubt.expected
+        );
+        let remedy =
+            "set the clock (chrony or systemd-timesyncd), and see that AWS can be reached: its answer confirms it";
+        add("clock_doubt", message, remedy, Some(doubt.reading.at));
+    }
     aws_attention(engine, now, &mut add);
-    let with_person = [
+    let with_person: [(Waits, _, _, _); 4] = [
         (
-            Phase::Conflict,
+            |r| r.phase == Phase::Conflict,
             "conflict",
             "AWS holds another quantity for an hour",
             "compare with AWS's records (CloudTrail), then `meterd settle HOUR DIMENSION accepted|carry|write-off`",
         ),
         (
-            Phase::InDoubt,
+            |r| r.phase == Phase::InDoubt,
             "in_doubt",
             "AWS may hold a record that it never acknowledged",
             "look it up in AWS's records (CloudTrail), then `meterd settle HOUR DIMENSION accepted|carry|write-off`",
         ),
         (
-            Phase::Held,
+            RecordState::is_spike,
+            "spike",
+            "a record is above its dimension's hold_above and waits for a person",
+            "make sure that the usage is real, then `meterd release HOUR DIMENSION [--at-most N]`; see `meterd records`",
+        ),
+        (
+            |r| r.phase == Phase::Held && !r.is_spike(),
             "held",
             "AWS refuses a record as it is",
             "see `meterd records --state held` for AWS's words; mend it, then `meterd settle HOUR DIMENSION retry`",
         ),
     ];
-    for (phase, code, what, remedy) in with_person {
-        let mut found = state.records.values().filter(|r| r.phase == phase).peekable();
+    for (is_one, code, what, remedy) in with_person {
+        let mut found = state.records.values().filter(|r| is_one(r)).peekable();
         if let Some(first) = found.peek() {
-            let (name, since) = (describe(first), first.last_attempt);
+            let (name, since) = (describe(first), first.last_attempt.or(Some(first.record.key.hour.end())));
             let message = format!("{what}: {name}{}", more(found.count()));
             add(code, message, remedy, since);
         }

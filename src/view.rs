@@ -48,6 +48,14 @@ pub struct RecordView {
     pub carried_into: Option<String>,
     /// Shares by tags, as sent.
     pub allocations: Vec<AllocationView>,
+    /// Of `usage`, what the base price covers.
+    pub included: String,
+    /// The ceiling it is above, in billed units: such a record is held before it is sent.
+    pub hold_above: Option<String>,
+    /// The user who decided about it last.
+    pub decided_by: Option<u32>,
+    /// When.
+    pub decided_at: Option<String>,
 }
 
 /// A share.
@@ -87,6 +95,10 @@ impl From<&RecordState> for RecordView {
             last_error: state.last_error.clone(),
             carried_into: state.carried_into.map(|h| h.to_string()),
             allocations: allocations.collect(),
+            included: record.included.to_string(),
+            hold_above: record.above.map(|ceiling| ceiling.to_string()),
+            decided_by: state.decided.map(|(peer, _)| peer.uid),
+            decided_at: state.decided.map(|(_, at)| at.to_string()),
         }
     }
 }

@@ -211,11 +211,11 @@ fn no_record_goes_out_while_the_clock_is_in_doubt() {
     assert!(matches!(world.next(), Sending::Probe(_)));
     let off = reply(Outcome::DryRunPassed, world.now.minus(HOUR * 2));
     let now = world.now;
-    world.engine().probed(&off, now);
+    world.engine().probed(&off, now).unwrap();
     assert!(world.engine().doubts_clock());
     assert!(matches!(world.next(), Sending::Probe(_)));
     let now = world.now;
-    world.engine().probed(&reply(Outcome::DryRunPassed, now), now);
+    world.engine().probed(&reply(Outcome::DryRunPassed, now), now).unwrap();
     let (_, request) = world.next_record();
     assert_eq!(request.quantity, 3);
 }
@@ -232,9 +232,9 @@ fn a_proxy_that_answers_in_place_of_aws_does_not_let_further_records_out() {
     assert!(matches!(world.next(), Sending::Probe(_)));
     let now = world.now;
     // 403 without an error code of AWS's: nobody knows who said that.
-    world.engine().probed(&reply(Outcome::Error { code: String::new(), status: 403 }, now), now);
+    world.engine().probed(&reply(Outcome::Error { code: String::new(), status: 403 }, now), now).unwrap();
     assert!(matches!(world.next(), Sending::Probe(_)), "AWS has not answered yet");
     let now = world.now;
-    world.engine().probed(&reply(Outcome::DryRunPassed, now), now);
+    world.engine().probed(&reply(Outcome::DryRunPassed, now), now).unwrap();
     assert!(matches!(world.next(), Sending::Record(..)));
 }

@@ -34,6 +34,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "src/agent/lock.rs",
             "src/agent/run.rs",
             "src/cli/demo/agent.rs",
+            "src/clock.rs",
             "src/ingest/listener.rs",
         ],
     ),

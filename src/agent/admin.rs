@@ -2,6 +2,9 @@
 //!
 //! `POST /v1/settle` with `{"hour": "2026-11-21T08:00:00Z", "dimension": "requests", "decision": "accepted"}`; decisions
 //! are `accepted`, `carry`, `write-off` and `retry`. 200 `{"ok":true}`, or an error object as on the writers' socket.
+//!
+//! `POST /v1/release` with `{"hour": "…", "dimension": "requests", "at_most": 1000}` (`at_most` may be left out) sends a
+//! record that waits because it is above `hold_above`. 200 `{"ok":true,"became":"sent"}`, or `"carried"` past its window.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,9 +21,9 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::commands::{Command, Gone, Handle};
 use super::http::{Answer, HEAD_TIMEOUT, json, problem};
-use crate::engine::NotSettled;
+use crate::engine::{self, NotSettled};
 use crate::entry::{Decision, Peer};
-use crate::hour::Timestamp;
+use crate::hour::{Hour, Timestamp};
 use crate::ingest::listener::peer;
 
 /// Longest request in bytes.
@@ -30,9 +33,32 @@ const BODY_BYTES_MAX: usize = 4096;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settle {
-    hour: String,
+    hour: AnyMoment,
     dimension: String,
     decision: Word,
+}
+
+/// A held record that may go.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Release {
+    hour: AnyMoment,
+    dimension: String,
+    at_most: Option<u32>,
+}
+
+/// An hour, named by any moment in it.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct AnyMoment(Hour);
+
+impl TryFrom<String> for AnyMoment {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let moment = Timestamp::parse(&text).ok_or("hour is neither RFC 3339 nor Unix seconds")?;
+        Ok(AnyMoment(moment.hour()))
+    }
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -95,29 +121,57 @@ async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<A
         let message = format!("user {} may not decide: only root and the agent's own user may", by.uid);
         return Ok(json(StatusCode::FORBIDDEN, &problem("not_allowed", &message)));
     }
-    if (request.method(), request.uri().path()) != (&Method::POST, "/v1/settle") {
-        return Ok(json(StatusCode::NOT_FOUND, &problem("not_found", "paths: POST /v1/settle")));
-    }
+    let route = (request.method().clone(), request.uri().path().to_owned());
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await;
-    let settle: Result<Settle, String> = match body {
-        Ok(body) => serde_json::from_slice(&body.to_bytes()).map_err(|e| e.to_string()),
-        Err(error) => Err(error.to_string()),
+    let body = match body {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return Ok(bad_request(&error.to_string())),
     };
-    let read = settle.and_then(|settle| {
-        let hour = Timestamp::parse(&settle.hour).ok_or("hour is neither RFC 3339 nor Unix seconds")?.hour();
-        Ok((settle.dimension, hour, settle.decision.into()))
-    });
-    let (dimension, hour, decision) = match read {
-        Ok(read) => read,
-        Err(why) => return Ok(json(StatusCode::BAD_REQUEST, &problem("bad_request", &why))),
+    Ok(match (route.0, route.1.as_str()) {
+        (Method::POST, "/v1/settle") => settle(&body, by, core).await,
+        (Method::POST, "/v1/release") => release(&body, by, core).await,
+        _ => json(StatusCode::NOT_FOUND, &problem("not_found", "paths: POST /v1/settle, POST /v1/release")),
+    })
+}
+
+async fn settle(body: &[u8], by: Peer, core: &Handle) -> Answer {
+    let Settle { hour, dimension, decision } = match read(body) {
+        Ok(settle) => settle,
+        Err(why) => return bad_request(&why),
     };
+    let (hour, decision) = (hour.0, decision.into());
     let settled = core.ask(|reply| Command::Settle { dimension, hour, decision, by, reply }).await;
-    Ok(match settled {
-        Ok(Ok(())) => json(StatusCode::OK, &serde_json::json!({ "ok": true })),
+    decided(settled.map(|done| done.map(|()| serde_json::json!({ "ok": true }))))
+}
+
+async fn release(body: &[u8], by: Peer, core: &Handle) -> Answer {
+    let Release { hour, dimension, at_most } = match read(body) {
+        Ok(release) => release,
+        Err(why) => return bad_request(&why),
+    };
+    let released = core.ask(|reply| Command::Release { dimension, hour: hour.0, at_most, by, reply }).await;
+    let became = |gone| match gone {
+        engine::Gone::ToAws => "sent",
+        engine::Gone::Carried => "carried",
+    };
+    decided(released.map(|done| done.map(|gone| serde_json::json!({ "ok": true, "became": became(gone) }))))
+}
+
+fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|e| e.to_string())
+}
+
+fn bad_request(why: &str) -> Answer {
+    json(StatusCode::BAD_REQUEST, &problem("bad_request", why))
+}
+
+fn decided(decided: Result<Result<serde_json::Value, NotSettled>, Gone>) -> Answer {
+    match decided {
+        Ok(Ok(done)) => json(StatusCode::OK, &done),
         Ok(Err(why @ NotSettled::Log(_))) => {
             json(StatusCode::SERVICE_UNAVAILABLE, &problem("not_durable", &why.to_string()))
         }
         Ok(Err(why)) => json(StatusCode::CONFLICT, &problem("not_settled", &why.to_string())),
         Err(Gone) => json(StatusCode::SERVICE_UNAVAILABLE, &problem("shutting_down", &Gone.to_string())),
-    })
+    }
 }

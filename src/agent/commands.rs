@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use mio::Waker;
 use tokio::sync::oneshot;
 
-use crate::engine::{NotSettled, Refusal, Sending, Taken};
+use crate::engine::{self, NotSettled, Refusal, Sending, Taken};
 use crate::entry::{Decision, Peer, RecordKey};
 use crate::hour::Hour;
 use crate::index::History;
@@ -50,6 +50,19 @@ pub enum Command {
         by: Peer,
         /// Whether it was taken.
         reply: oneshot::Sender<Result<(), NotSettled>>,
+    },
+    /// A person lets go of a record that is above its dimension's ceiling.
+    Release {
+        /// The dimension's name.
+        dimension: String,
+        /// The record's hour.
+        hour: Hour,
+        /// Billed units to send at most.
+        at_most: Option<u32>,
+        /// Who decided.
+        by: Peer,
+        /// What became of it.
+        reply: oneshot::Sender<Result<engine::Gone, NotSettled>>,
     },
     /// The submitter has finished its last call.
     SubmitterDone,

@@ -19,7 +19,7 @@ use super::commands::Command;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::engine::{Code, Engine, NotSettled, Refusal, Taken};
-use crate::hour::Timestamp;
+use crate::hour::{Reading, Timestamp};
 use crate::ingest::protocol::{self, Line};
 use crate::status;
 use crate::wal::LogError;
@@ -32,6 +32,9 @@ const ROOM_RETRY: Duration = Duration::from_secs(1);
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Commands taken in one turn, so that they cannot starve the socket.
 const COMMANDS_PER_TURN: usize = 256;
+
+/// How long the loop sleeps at most, before it looks at the clocks again.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
 
 const WAKER: Token = Token(1);
 const SIGNALS: Token = Token(2);
@@ -127,7 +130,8 @@ impl<D: Disk> Core<D> {
             if self.clients.accept_failed() {
                 self.clients.accept();
             }
-            let now = self.wiring.clock.now();
+            let reading = self.wiring.clock.read();
+            let now = reading.at;
             for event in &events {
                 match event.token() {
                     LISTENER => self.clients.accept(),
@@ -137,7 +141,8 @@ impl<D: Disk> Core<D> {
                 }
             }
             let turn = self
-                .turn(now, &mut submitter_done)
+                .heed(reading)
+                .and_then(|()| self.turn(now, &mut submitter_done))
                 .and_then(|()| if now >= self.tick_at { self.tick(now) } else { Ok(()) });
             if let Err(error) = turn {
                 self.fail_everybody(&error.to_string());
@@ -152,9 +157,20 @@ impl<D: Disk> Core<D> {
         }
     }
 
+    /// Lets the engine see the clocks. A doubt is settled by asking AWS at once.
+    fn heed(&mut self, reading: Reading) -> Result<(), LogError> {
+        let heeded = self.engine.heed(reading);
+        if matches!(heeded, Ok(true)) {
+            self.tick_at = reading.at;
+            self.wiring.sealed.notify_one();
+        }
+        poison(&heeded)
+    }
+
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let clock = &self.wiring.clock;
-        let mut timeout = clock.real(self.tick_at.since(clock.now())).max(Duration::from_millis(1));
+        // Never for long: a clock that was set back would have it wait for a moment far away.
+        let mut timeout = clock.real(self.tick_at.since(clock.now())).clamp(Duration::from_millis(1), LOOK_UP_EVERY);
         if let Some(since) = self.unmarked_since {
             timeout = timeout.min(IDLE_MARK_AFTER.saturating_sub(since.elapsed()));
         }
@@ -241,7 +257,11 @@ impl<D: Disk> Core<D> {
                 let _ = reply.send(written);
                 poisoned?;
             }
-            Command::Probed(answer) => self.engine.probed(&answer, now),
+            Command::Probed(answer) => {
+                // Its answer may have settled a doubt that hours wait for.
+                self.tick_at = now;
+                poison(&self.engine.probed(&answer, now))?;
+            }
             Command::Instance(name) => {
                 tracing::info!(name, "instance metadata names this instance");
                 if let Err(error) = self.engine.set_instance(name, now) {
@@ -258,11 +278,15 @@ impl<D: Disk> Core<D> {
             }
             Command::Settle { dimension, hour, decision, by, reply } => {
                 let settled = self.engine.settle(&dimension, hour, decision, by, now);
-                let poisoned = match &settled {
-                    Err(NotSettled::Log(error)) => poison(&Err::<(), _>(error.clone())),
-                    _ => Ok(()),
-                };
+                let poisoned = not_written(&settled);
                 let _ = reply.send(settled);
+                poisoned?;
+                self.wiring.sealed.notify_one();
+            }
+            Command::Release { dimension, hour, at_most, by, reply } => {
+                let released = self.engine.release(&dimension, hour, at_most, by, now);
+                let poisoned = not_written(&released);
+                let _ = reply.send(released);
                 poisoned?;
                 self.wiring.sealed.notify_one();
             }
@@ -307,6 +331,14 @@ impl<D: Disk> Core<D> {
 fn poison<T>(result: &Result<T, LogError>) -> Result<(), LogError> {
     match result {
         Err(error @ LogError::Poisoned(_)) => Err(error.clone()),
+        _ => Ok(()),
+    }
+}
+
+/// The same for a decision.
+fn not_written<T>(decided: &Result<T, NotSettled>) -> Result<(), LogError> {
+    match decided {
+        Err(NotSettled::Log(error)) => poison(&Err::<(), _>(error.clone())),
         _ => Ok(()),
     }
 }

@@ -106,7 +106,8 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
     let purpose = if own_clock || config.submit.is_loopback() { Purpose::Test } else { Purpose::Real };
     let options = options(config, &identity, purpose, own_clock);
     let index_dir = dir.join(INDEX_DIR);
-    let engine = Engine::open(Arc::new(RealDisk::new(&dir)), options, clock.now(), |log| Index::open(&index_dir, log))?;
+    let engine =
+        Engine::open(Arc::new(RealDisk::new(&dir)), options, clock.read(), |log| Index::open(&index_dir, log))?;
     report(&engine);
 
     let socket = &config.socket;

@@ -12,7 +12,10 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::UnixStream;
 
+use super::exit;
+use super::say::{complain, say};
 use crate::config::{Config, Overrides, limits::defaults};
+use crate::ingest::listener::ADMIN;
 
 /// How long an agent may take to answer a question.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -91,10 +94,38 @@ pub struct Decided {
     /// If not, why.
     #[serde(default)]
     pub message: String,
+    /// What became of a released record: `sent` or `carried`.
+    #[serde(default)]
+    pub became: Option<String>,
+}
+
+/// Sends a decision to the operator's socket, says what `done` makes of the answer, and returns the exit code.
+pub fn decide(target: &Target, path: &str, body: &serde_json::Value, done: fn(&Decided) -> &'static str) -> u8 {
+    let socket = match target.socket() {
+        Ok(socket) => socket.with_file_name(ADMIN),
+        Err(message) => {
+            complain!("meterd: {message}");
+            return exit::CONFIG;
+        }
+    };
+    match post(&socket, path, body.to_string()) {
+        Ok(answer) if answer.ok => {
+            say!("{}", done(&answer));
+            exit::FINE
+        }
+        Ok(answer) => {
+            complain!("meterd: {}", answer.message);
+            exit::REFUSED
+        }
+        Err(message) => {
+            complain!("meterd: {message}");
+            exit::UNREACHABLE
+        }
+    }
 }
 
 /// `POST path` on the operator's socket.
-pub fn post(socket: &Path, path: &str, body: String) -> Result<Decided, String> {
+fn post(socket: &Path, path: &str, body: String) -> Result<Decided, String> {
     let request = Request::post(path).header("host", "meterd").body(Full::from(body));
     let (_, body) = ask(socket, request.map_err(|e| e.to_string())?)?;
     serde_json::from_slice(&body).map_err(|e| format!("the agent's answer cannot be read: {e}"))

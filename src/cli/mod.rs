@@ -7,6 +7,7 @@ pub mod clock_flags;
 pub mod demo;
 pub mod exit;
 pub mod records;
+pub mod release;
 pub mod run;
 mod say;
 pub mod settle;
@@ -36,6 +37,7 @@ enum Command {
     Status(status::StatusArgs),
     Records(records::Records),
     Settle(settle::Settle),
+    Release(release::Release),
     CheckConfig(check_config::CheckConfig),
     SimulateAws(simulate_aws::SimulateAws),
 }
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Records(args) => records::run(&args),
         Command::Settle(args) => settle::run(&args),
+        Command::Release(args) => release::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::SimulateAws(args) => return simulate_aws::run(args),
     };

@@ -3,10 +3,7 @@
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::client::{Target, post};
-use super::exit;
-use super::say::{complain, say};
-use crate::ingest::listener::ADMIN;
+use super::client::{Target, decide};
 
 /// Decide about a record that waits for a person: held, conflict or in_doubt
 ///
@@ -41,27 +38,7 @@ enum Decision {
 
 /// Sends the decision; returns the exit code.
 pub fn run(args: &Settle) -> u8 {
-    let socket = match args.target.socket() {
-        Ok(socket) => socket.with_file_name(ADMIN),
-        Err(message) => {
-            complain!("meterd: {message}");
-            return exit::CONFIG;
-        }
-    };
     let decision = args.decision.to_possible_value().map(|v| v.get_name().to_owned());
     let body = json!({ "hour": args.hour, "dimension": args.dimension, "decision": decision });
-    match post(&socket, "/v1/settle", body.to_string()) {
-        Ok(answer) if answer.ok => {
-            say!("settled");
-            exit::FINE
-        }
-        Ok(answer) => {
-            complain!("meterd: {}", answer.message);
-            exit::REFUSED
-        }
-        Err(message) => {
-            complain!("meterd: {message}");
-            exit::UNREACHABLE
-        }
-    }
+    decide(&args.target, "/v1/settle", &body, |_| "settled")
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::check::{characters, ids, word};
 use super::error::{Refusal, quoted};
 use super::raw::{RawDimension, RawIncluded, RawSource};
-use super::table::{Field, Findings, RawDecimal};
+use super::table::{Field, Findings, Place, RawDecimal};
 use super::{Dimension, Included, Measure, ProductKind, Round, Source, limits, names};
 use crate::decimal::Amount;
 
@@ -17,6 +17,8 @@ struct Named {
     /// None if it was refused.
     measure: Option<Measure>,
     is_made: bool,
+    /// The first dimension that is made of it.
+    part_of: Option<String>,
 }
 
 /// All dimensions, in the order of the file.
@@ -57,9 +59,22 @@ fn known_names(list: &[RawDimension], findings: &mut Findings<'_>) -> BTreeMap<S
             Field::Refused => None,
         };
         let is_made = raw.from.given().is_some_and(|sources| !sources.is_empty());
-        known.insert(name.clone(), Named { line: place.line, measure, is_made });
+        known.insert(name.clone(), Named { line: place.line, measure, is_made, part_of: None });
+    }
+    for (made, source) in list.iter().flat_map(pairs) {
+        if let Some(source) = known.get_mut(source) {
+            source.part_of.get_or_insert_with(|| made.to_owned());
+        }
     }
     known
+}
+
+/// Every dimension that is made of others, with each of those.
+fn pairs(raw: &RawDimension) -> impl Iterator<Item = (&str, &str)> {
+    let sources = raw.from.given().into_iter().flatten();
+    raw.name.given().into_iter().flat_map(move |made| {
+        sources.clone().filter_map(|source| source.name.given()).map(|source| (made.as_str(), source.as_str()))
+    })
 }
 
 fn dimension(
@@ -93,7 +108,8 @@ fn dimension(
         _ => Vec::new(),
     };
     let measure = measure.unwrap_or(Measure::Sum);
-    Dimension {
+    let places = [raw.unit.place(), raw.round.place(), raw.hold_above.place(), raw.included.place()];
+    let dimension = Dimension {
         measure,
         sticky,
         unit: findings.or(raw.unit, Amount::from_units(1), above_zero),
@@ -107,6 +123,29 @@ fn dimension(
         allow_users: ids(raw.allow_users, names::Kind::User, findings),
         from,
         name,
+    };
+    if let Some(made) = known.get(&dimension.name).and_then(|named| named.part_of.as_deref()) {
+        refuse_what_a_part_ignores(&dimension, made, places, findings);
+    }
+    dimension
+}
+
+/// A part of another dimension is not billed itself. A line about money that is ignored is a wrong bill.
+fn refuse_what_a_part_ignores(
+    part: &Dimension,
+    made: &str,
+    [unit, round, hold_above, included]: [Option<Place>; 4],
+    findings: &mut Findings<'_>,
+) {
+    let said = [
+        (part.unit != Amount::from_units(1), unit),
+        (part.round != default_round(part.measure), round),
+        (part.hold_above.is_some(), hold_above),
+        (part.included.is_some(), included),
+    ];
+    for place in said.into_iter().filter_map(|(said, place)| place.filter(|_| said)) {
+        let what = format!("is given for a part of {}, which is billed instead", quoted(made));
+        findings.refuse(&place, Refusal::new(what, format!("write it at {}", quoted(made))));
     }
 }
 
@@ -152,7 +191,7 @@ fn sources_of(
             source_name(name, made, known, &taken)
         });
         let remedy = "write how many units of this dimension one of the source makes: weight = \"1\"";
-        let weight = findings.required(raw.weight, ("dimension.from.weight", raw.line), remedy, above_zero);
+        let weight = findings.required(raw.weight, ("dimension.from.weight", raw.line), remedy, weight);
         if let (Some(name), Some(weight)) = (name, weight) {
             taken.push(Source { name, weight });
         }
@@ -178,6 +217,12 @@ fn source_name(name: String, made: &str, known: &BTreeMap<String, Named>, taken:
             "allowed: measures \"sum\" and \"count\"".to_owned(),
         );
     }
+    if let Some(other) = source.part_of.as_ref().filter(|other| *other != made) {
+        return refuse(
+            &format!(", which {} is made of already", quoted(other)),
+            "what is reported is billed once".to_owned(),
+        );
+    }
     if taken.iter().any(|earlier| earlier.name == name) {
         return refuse(" a second time", "name each source once, with the sum of its weights".to_owned());
     }
@@ -187,6 +232,17 @@ fn source_name(name: String, made: &str, known: &BTreeMap<String, Named>, taken:
 fn not_negative(RawDecimal(text): RawDecimal) -> Result<Amount, Refusal> {
     Amount::parse_quantity(&text)
         .map_err(|why| Refusal::new(format!("is {}: {why}", quoted(&text)), format!("allowed: 0 or more, {DECIMAL}")))
+}
+
+fn weight(raw: RawDecimal) -> Result<Amount, Refusal> {
+    let most = limits::WEIGHT_MAX;
+    let RawDecimal(text) = &raw;
+    let too_large =
+        Refusal::new(format!("is {}", quoted(text)), format!("allowed: above 0, up to {most}, at most 6 decimals"));
+    match above_zero(raw)? {
+        weight if weight > Amount::from_units(most) => Err(too_large),
+        weight => Ok(weight),
+    }
 }
 
 fn above_zero(RawDecimal(text): RawDecimal) -> Result<Amount, Refusal> {

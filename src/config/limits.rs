@@ -55,6 +55,9 @@ pub const SEGMENT_BYTES_STEP: u32 = 4096;
 /// Days that settled segments are kept.
 pub const RETAIN_DAYS: RangeInclusive<u32> = 1..=3650;
 
+/// Usage units that one of a source's may make: what keeps a weighted hour far from the end of the numbers.
+pub const WEIGHT_MAX: i64 = 1_000_000;
+
 /// Characters of a Region's name.
 pub const REGION_CHARS: RangeInclusive<usize> = 1..=64;
 

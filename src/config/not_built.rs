@@ -3,7 +3,7 @@
 
 use super::limits::defaults;
 use super::raw::KeyLines;
-use super::{Config, ConfigError, Dimension, Measure, ProductKind};
+use super::{Config, ConfigError, Dimension, ProductKind};
 
 /// Who asks for it.
 enum Asked {
@@ -20,13 +20,7 @@ type Entry = (&'static str, Asked, &'static str, &'static str);
 #[rustfmt::skip] // one feature, one line
 const NOT_BUILT: &[Entry] = &[
     ("product.kind", Agent(|c| c.product.kind == ProductKind::Saas), "meter SaaS products", "allowed: \"ami\""),
-    ("dimension.measure", Each(|d| d.measure == Measure::Unique), "measure \"unique\"", "allowed: \"sum\", \"count\", \"max\", \"last\""),
-    ("dimension.measure", Each(|d| d.measure == Measure::Uptime), "measure \"uptime\"", "allowed: \"sum\", \"count\", \"max\", \"last\""),
-    ("dimension.sticky", Each(|d| d.sticky), "repeat the hour before", "leave it out, and report every hour"),
-    ("dimension.hold_above", Each(|d| d.hold_above.is_some()), "hold records", "leave it out"),
-    ("dimension.included", Each(|d| d.included.is_some()), "deduct included quantities", "leave it out"),
     ("dimension.allow_users", Each(|d| !d.allow_users.is_empty()), "restrict who writes a dimension", "leave it out: socket.mode says who may write"),
-    ("dimension.from", Each(|d| !d.from.is_empty()), "make a dimension of others", "leave it out, and report the dimension itself"),
     ("socket.allow_users", Agent(|c| !c.socket.allow_users.is_empty()), "restrict who writes by name", "leave it out: socket.mode says who may write"),
     ("socket.allow_groups", Agent(|c| !c.socket.allow_groups.is_empty()), "restrict who writes by name", "leave it out: socket.mode says who may write"),
     ("socket.allow_read_users", Agent(|c| !c.socket.allow_read_users.is_empty()), "restrict who reads by name", "leave it out: who may write may read"),

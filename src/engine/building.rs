@@ -44,8 +44,9 @@ impl Building {
         let text = |s: &str| 8 + s.len();
         let tags: usize = increment.tags.iter().map(|(k, v)| text(k) + text(v)).sum();
         let key = increment.key.as_deref().map_or(0, text);
-        // Tag of the run, dimension, hour, late, quantity, at, key, tags.
-        (4 + 2 + 4 + 1 + 8 + 9 + 1 + key + 8 + tags).max(RUN_BYTES + ITEM_BYTES)
+        let id = increment.id.as_deref().map_or(0, text);
+        // Tag of the run, dimension, hour, late, quantity, at, key, tags, id.
+        (4 + 2 + 4 + 1 + 8 + 9 + 1 + key + 8 + tags + 1 + id).max(RUN_BYTES + ITEM_BYTES)
     }
 
     /// The bytes that a plain increment of `hour` adds.

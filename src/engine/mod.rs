@@ -6,12 +6,16 @@
 
 mod building;
 mod deadlines;
+mod keys;
 mod recover;
+mod release;
 mod sending;
 mod settle;
 mod take;
+mod watch;
 
 pub use recover::read_only;
+pub use release::Gone;
 pub use sending::Sending;
 pub use settle::NotSettled;
 pub use take::{Code, NewIncrement, Refusal, Taken};
@@ -23,7 +27,7 @@ use std::time::Duration;
 use crate::config::{self, Measure, Offset, ZeroRecords};
 use crate::disk::Disk;
 use crate::entry::{self, Answered, Closed, DimensionId, Ending, Entry, Rules, Setup, Verdict};
-use crate::hour::{Hour, Timestamp};
+use crate::hour::{Hour, Reading, Timestamp};
 use crate::index::{Index, IndexError};
 use crate::rollup::State;
 use crate::rollup::state::Phase;
@@ -92,6 +96,22 @@ pub const DIMENSIONS_EVER_MAX: usize = 1024;
 struct Known {
     id: DimensionId,
     measure: Measure,
+    /// Why nobody reports it, if so.
+    not_reported: Option<String>,
+}
+
+impl Known {
+    fn new(id: DimensionId, rules: &Rules) -> Self {
+        Known { id, measure: rules.measure, not_reported: Known::not_reported(rules) }
+    }
+
+    fn not_reported(rules: &Rules) -> Option<String> {
+        if rules.measure == Measure::Uptime {
+            return Some("is metered by the agent itself; nothing is to be reported".into());
+        }
+        let sources: Vec<&str> = rules.from.iter().map(|source| source.name.as_str()).collect();
+        (!sources.is_empty()).then(|| format!("is made of others; report {}", sources.join(", ")))
+    }
 }
 
 /// The log, the state folded from it, the index beside it, and the outbox.
@@ -109,6 +129,8 @@ pub struct Engine<D: Disk> {
     full: bool,
     aws: sending::AwsSeen,
     deadlines: deadlines::Deadlines,
+    /// What the clocks said last.
+    reading: Reading,
 }
 
 impl<D: Disk> Engine<D> {
@@ -116,9 +138,11 @@ impl<D: Disk> Engine<D> {
     pub fn open(
         disk: Arc<D>,
         options: Options,
-        now: Timestamp,
+        reading: impl Into<Reading>,
         open_index: impl FnOnce(LogId) -> Result<Index, IndexError>,
     ) -> Result<Self, EngineError> {
+        let reading = reading.into();
+        let now = reading.at;
         let mut state = State::default();
         let mut first_seq = None;
         let mut folded = Vec::new();
@@ -161,7 +185,10 @@ impl<D: Disk> Engine<D> {
             full: false,
             aws: sending::AwsSeen::default(),
             deadlines: deadlines::Deadlines::default(),
+            reading,
         };
+        engine.heed(reading)?;
+        engine.started()?;
         engine.settle_interrupted(now)?;
         engine.configure(now)?;
         engine.commit(now)?;
@@ -218,8 +245,9 @@ impl<D: Disk> Engine<D> {
         if next > DIMENSIONS_EVER_MAX {
             return Err(EngineError::TooManyDimensions(self.state.dimensions.len()));
         }
-        self.names = dimensions.iter().map(|(id, r)| (r.name.clone(), Known { id: *id, measure: r.measure })).collect();
-        let mut listed: Vec<&str> = dimensions.iter().map(|(_, rules)| rules.name.as_str()).collect();
+        self.names = dimensions.iter().map(|(id, rules)| (rules.name.clone(), Known::new(*id, rules))).collect();
+        let reported = dimensions.iter().filter(|(_, rules)| Known::not_reported(rules).is_none());
+        let mut listed: Vec<&str> = reported.map(|(_, rules)| rules.name.as_str()).collect();
         listed.sort_unstable();
         self.listed = listed.join(", ");
         let setup = Setup {
@@ -284,15 +312,21 @@ impl<D: Disk> Engine<D> {
     pub fn commit(&mut self, now: Timestamp) -> Result<(), LogError> {
         self.flush_building(now)?;
         self.log.commit()?;
-        self.index.advance(self.log.next_seq() - 1, now.hour(), false);
+        // Keys are forgotten by hours that are sealed: a clock that jumps ahead makes nothing forget them.
+        self.index.advance(self.log.next_seq() - 1, self.state.open_from, false);
         Ok(())
     }
 
     /// Does what is due: seals hours, closes records past their window. Durable when it returns.
     pub fn tick(&mut self, now: Timestamp) -> Result<(), LogError> {
         self.flush_building(now)?;
-        self.seal_due(now)?;
-        self.close_late(now)?;
+        // By a clock that is not believed nothing ends.
+        let believed = self.state.clocks.doubt.is_none();
+        self.alive_if_due(now, believed && self.is_seal_due(now))?;
+        if believed {
+            self.seal_due(now)?;
+            self.close_late(now)?;
+        }
         self.deadlines.say(&self.state, now);
         self.commit(now)
     }
@@ -303,12 +337,16 @@ impl<D: Disk> Engine<D> {
         let deadlines = self.state.records.values().filter(|r| r.phase == Phase::Pending && !r.in_flight);
         let deadline = deadlines.map(|r| r.deadline(self.state.window)).min();
         let said = deadlines::Deadlines::next(&self.state, now);
-        [deadline, said].into_iter().flatten().fold(seal, Timestamp::min)
+        [deadline, said, self.alive_due(now)].into_iter().flatten().fold(seal, Timestamp::min)
+    }
+
+    fn is_seal_due(&self, now: Timestamp) -> bool {
+        self.state.instance.is_some() && self.state.open_from.end().plus(self.options.grace) <= now
     }
 
     /// Seals every hour whose grace is over. Before the instance is known hours stay open, for a record names it.
     fn seal_due(&mut self, now: Timestamp) -> Result<(), LogError> {
-        while self.state.open_from.end().plus(self.options.grace) <= now {
+        while self.is_seal_due(now) {
             let hour = self.state.open_from;
             let last = now.minus(self.options.grace).hour().previous();
             let through = self.quiet_through(hour, last);
@@ -329,8 +367,11 @@ impl<D: Disk> Engine<D> {
         if self.state.zero_records == ZeroRecords::All && now_matters(hour, last) {
             return hour;
         }
-        let busy = self.state.dimensions.iter().flat_map(|d| d.open.keys()).filter(|h| **h > hour).min();
-        busy.map_or(last, |h| h.previous().min(last)).max(hour)
+        let mut through = hour;
+        while through < last && self.state.is_quiet(through.next()) {
+            through = through.next();
+        }
+        through
     }
 
     /// Ends pending records whose window has passed.
@@ -363,10 +404,12 @@ impl<D: Disk> Engine<D> {
     /// Stops in order: everything durable, and a mark that the next start can go on right here. The mark stands twice
     /// because the second one proves the first.
     pub fn stop(mut self, now: Timestamp) -> Result<(), LogError> {
+        self.flush_building(now)?;
+        self.alive(true)?;
         self.commit(now)?;
         self.append_mark(log_kind::CLEAN_STOP, now)?;
         self.append_mark(log_kind::CLEAN_STOP, now)?;
-        self.index.close(now.hour());
+        self.index.close(self.state.open_from);
         Ok(())
     }
 

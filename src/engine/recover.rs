@@ -1,6 +1,6 @@
 //! From the log's bytes back to a state, and to an index beside it.
 
-use super::{EngineError, take};
+use super::{EngineError, keys};
 use crate::disk::Disk;
 use crate::entry::{self, Entry};
 use crate::hour::Hour;
@@ -19,7 +19,7 @@ pub(super) enum Change {
 impl Change {
     pub(super) fn into_index(self, index: &mut Index) {
         match self {
-            Change::Usage(usage) => take::index_keys(&usage, index),
+            Change::Usage(usage) => keys::index_keys(&usage, index),
             Change::Records(records) => records.into_iter().for_each(|r| index.add_record(r)),
         }
     }
@@ -37,7 +37,7 @@ pub(super) fn fold(state: &mut State, e: LogEntry<'_>, changed: &mut dyn FnMut(C
         changed(Change::Records(finished));
     }
     if let Entry::Usage(usage) = entry
-        && take::has_keys(&usage)
+        && keys::has_keys(&usage)
     {
         changed(Change::Usage(usage));
     }

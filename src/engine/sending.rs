@@ -46,7 +46,13 @@ pub struct AwsSeen {
 impl<D: Disk> Engine<D> {
     /// What the submitter is to do now. For a record the attempt is durable when this returns.
     pub fn next_sending(&mut self, now: Timestamp) -> Result<Sending, LogError> {
-        match self.outbox.next(&self.state, now, self.offset()) {
+        let next = match self.state.clocks.doubt {
+            // Only a dry run, whose answer tells what time it is.
+            Some(_) => self.outbox.when(now),
+            None => self.outbox.next(&self.state, now, self.offset()),
+        };
+        match next {
+            Next::Ask => Ok(Sending::Probe(self.clock_question(now))),
             Next::Idle => Ok(Sending::Idle),
             Next::Wait(until) => Ok(Sending::Wait(until)),
             Next::Probe(key) => Ok(self.request(key).map_or(Sending::Idle, Sending::Probe)),
@@ -78,6 +84,7 @@ impl<D: Disk> Engine<D> {
         let Some(request) = self.request(key) else { return Ok(()) };
         let verdict = answer::judge(reply, &request, self.state.window);
         self.heard(reply, Some(&verdict), now);
+        self.heed_aws(reply, now)?;
         self.outbox.answered(key, &verdict, reply.retry_after, now);
         let (dimension, hour) = (&request.dimension, key.hour);
         match &verdict {
@@ -92,11 +99,27 @@ impl<D: Disk> Engine<D> {
         self.commit(now)
     }
 
-    /// Takes in what a dry run came to.
-    pub fn probed(&mut self, reply: &Reply, now: Timestamp) {
+    /// Takes in what a dry run came to. Durable when it returns.
+    pub fn probed(&mut self, reply: &Reply, now: Timestamp) -> Result<(), LogError> {
         let reached = answer::reached(reply);
         self.heard(reply, None, now);
+        self.heed_aws(reply, now)?;
         self.outbox.probed(reached, reply.retry_after, now);
+        self.commit(now)
+    }
+
+    /// A dry run that is about nothing: AWS's answer carries its clock, whatever it says.
+    fn clock_question(&self, now: Timestamp) -> Request {
+        let configured = self.options.dimensions.iter().find(|rules| rules.from.is_empty());
+        let hour = now.hour().previous();
+        Request {
+            product_code: self.state.product_code.clone(),
+            dimension: configured.map_or_else(String::new, |rules| rules.name.clone()),
+            timestamp: hour.last_second(),
+            quantity: 0,
+            allocations: Vec::new(),
+            client_token: format!("clock-{}", hour.index()),
+        }
     }
 
     /// Whether records wait because AWS's clock and ours are too far apart.

@@ -19,6 +19,14 @@ pub enum NotSettled {
         /// The hour as given.
         hour: Hour,
     },
+    /// No such record waits for being above its ceiling.
+    #[error("no record of {dimension} {hour} is held for being above hold_above; see `meterd records --state held`")]
+    NotHeld {
+        /// The dimension as given.
+        dimension: String,
+        /// The hour as given.
+        hour: Hour,
+    },
     /// The decision does not fit what is known.
     #[error("{0}")]
     DoesNotFit(String),
@@ -39,9 +47,7 @@ impl<D: Disk> Engine<D> {
     ) -> Result<(), NotSettled> {
         let missing = || NotSettled::NoSuchRecord { dimension: dimension.to_owned(), hour };
         let id = self.state.dimension_named(dimension).ok_or_else(missing)?;
-        let of_hour =
-            RecordKey { hour, dimension: id, generation: 0 }..=RecordKey { hour, dimension: id, generation: u32::MAX };
-        let mut waiting = self.state.records.range(of_hour).filter(|(_, r)| r.phase.with_person());
+        let mut waiting = self.state.records.range(RecordKey::all_of(id, hour)).filter(|(_, r)| r.phase.with_person());
         let (key, record) = waiting.next().ok_or_else(missing)?;
         let key = *key;
         if decision == Decision::Retry {

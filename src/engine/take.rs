@@ -1,16 +1,17 @@
 //! Taking increments: checked, placed in their hour, known keys told apart from new ones.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::keys::{self, key_of};
 use super::{Building, Engine};
 use crate::config::Measure;
 use crate::decimal::{Amount, NotAQuantity};
 use crate::disk::Disk;
-use crate::entry::{DimensionId, Entry, Increment, Peer, Run, Usage};
+use crate::entry::{Entry, Increment, Peer};
 use crate::hour::{Hour, Timestamp};
-use crate::index::{Index, KeyHash, Known, digest};
+use crate::index::{KeyHash, Known};
 use crate::tags::Tags;
 use crate::wal::LogError;
 use crate::wal::frame::PAYLOAD_MAX;
@@ -20,10 +21,8 @@ use crate::wal::spares::Need;
 pub const AT_BACK_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How far ahead an `at` may lie.
 pub const AT_AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
-/// How long a key is remembered at least.
-pub const KEY_REMEMBERED: Duration = Duration::from_secs(24 * 3600);
-/// Longest key in bytes.
-pub const KEY_BYTES_MAX: usize = 128;
+/// Longest `id` in bytes.
+pub const ID_BYTES_MAX: usize = 256;
 
 /// An increment as a writer put it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -121,6 +120,8 @@ impl Code {
 struct Checked {
     increment: Increment,
     key: Option<(KeyHash, Known)>,
+    /// Of a `unique` dimension: the id in its hour, unless the hour has it already.
+    id: Option<(KeyHash, Known)>,
 }
 
 impl<D: Disk> Engine<D> {
@@ -139,6 +140,7 @@ impl<D: Disk> Engine<D> {
     pub fn take_all(&mut self, peer: Peer, news: &[NewIncrement<'_>], now: Timestamp) -> Result<Taken, Refusal> {
         let mut fresh: Vec<Checked> = Vec::with_capacity(news.len());
         let mut in_array: HashMap<KeyHash, (usize, [u8; 16])> = HashMap::new();
+        let mut ids_in_array: HashSet<KeyHash> = HashSet::new();
         let (mut duplicates, mut seq) = (0, 0);
         for (i, new) in news.iter().enumerate() {
             let mut one = || -> Result<(), Refusal> {
@@ -160,6 +162,7 @@ impl<D: Disk> Engine<D> {
                         }
                         None => {
                             seq = self.next_seq() + fresh.len() as u64;
+                            let checked = once_in(&mut ids_in_array, checked);
                             in_array.extend(checked.key.map(|(hash, known)| (hash, (fresh.len(), known.content))));
                             fresh.push(checked);
                         }
@@ -187,8 +190,11 @@ impl<D: Disk> Engine<D> {
         if let Some((hash, known)) = checked.key {
             self.index.add_key(hash, Known { seq, ..known });
         }
+        if let Some((hash, known)) = checked.id {
+            self.index.add_key(hash, Known { seq, ..known });
+        }
         let i = checked.increment;
-        if i.key.is_none() && i.at.is_none() && i.tags.is_empty() && !i.late {
+        if i.key.is_none() && i.id.is_none() && i.at.is_none() && i.tags.is_empty() && !i.late {
             self.building.push_plain(peer, i.dimension, i.hour, i.quantity, now);
         } else {
             self.building.push(peer, i, now);
@@ -230,32 +236,48 @@ impl<D: Disk> Engine<D> {
             return Err(refuse(Code::UnknownDimension, message));
         };
         let (id, measure) = (dimension.id, dimension.measure);
+        let now = self.placing(now);
+        if let Some(why) = &dimension.not_reported {
+            return Err(refuse(Code::BadRequest, format!("dimension {:?} {why}", new.dimension)));
+        }
         if new.customer.is_some() || new.license.is_some() {
             let message = "customer and license are for SaaS products; this product's kind is \"ami\"";
             return Err(refuse(Code::BadCustomer, message.into()));
         }
-        if new.id.is_some() {
-            let message = format!("id is for dimensions with measure \"unique\"; {:?} is not one", new.dimension);
-            return Err(refuse(Code::BadRequest, message));
+        let counted = counted_id(measure, new)?;
+        if counted.is_some() && self.is_lost_in_time() {
+            // Ids belong to their hour for good: which one it is must be known.
+            let message = "this machine's clock is in doubt, and with it the hour; see `meterd status`";
+            return Err(refuse(Code::NotReady, message.into()));
         }
         let quantity = self.quantity(measure, new)?;
-        let at = new.at.as_deref().map(|text| read_at(text, now)).transpose()?;
+        let at = new.at.as_deref().map(|text| self.read_at(text, now)).transpose()?;
         let tags = if new.tags.is_empty() { Tags::default() } else { self.tags(measure, new)? };
         let placed = self.state.place(measure, at, now);
-        let increment = Increment {
+        let hour = placed.map_or(Hour::default(), |p| p.hour);
+        let mut increment = Increment {
             dimension: id,
-            hour: placed.map_or(Hour::default(), |p| p.hour),
+            hour,
             late: placed.is_some_and(|p| p.late),
             quantity,
             at,
             key: new.key.as_deref().map(str::to_owned),
             tags,
+            id: counted.map(str::to_owned),
         };
         let key = increment.key.as_deref().map(|key| key_of(peer, key, &increment, now)).transpose()?;
-        let checked = Checked { increment, key };
+        let mut id = keys::id_of(&increment, now);
+        if let Some((hash, _)) = &id
+            && placed.is_some()
+            && self.index_knows(hash)?.is_some()
+        {
+            (id, increment.quantity) = (None, 0);
+        }
+        let checked = Checked { increment, key, id };
         // A retry whose increment was taken while its hour was open needs no hour any more.
         if placed.is_none() && self.known(&checked)?.is_none() {
-            let message = "its hour is sealed, and a max or last cannot be moved into another hour; leave out \"at\"";
+            let message =
+                "its hour is sealed, and a max, last or unique cannot be moved into another hour; leave out \"at\"";
             return Err(refuse(Code::HourClosed, message.into()));
         }
         Ok(checked)
@@ -265,10 +287,13 @@ impl<D: Disk> Engine<D> {
         let bad = |message: String| refuse(Code::BadQuantity, message);
         let Some(text) = new.quantity.as_deref() else {
             return match measure {
-                Measure::Count => Ok(1_000_000),
+                Measure::Count | Measure::Unique => Ok(1_000_000),
                 _ => Err(bad(format!("dimension {:?} needs a quantity, e.g. 1 or \"0.25\"", new.dimension))),
             };
         };
+        if measure == Measure::Unique {
+            return Err(bad(format!("dimension {:?} counts distinct ids: leave quantity out", new.dimension)));
+        }
         let allowed = "a quantity is a non-negative number below 10^12 with at most 6 decimals";
         let amount = Amount::parse_quantity(text).map_err(|why: NotAQuantity| {
             let shown: String = text.chars().take(40).collect();
@@ -288,13 +313,35 @@ impl<D: Disk> Engine<D> {
         Tags::new(new.tags.clone()).map_err(|why| refuse(Code::BadTags, why.to_string()))
     }
 
+    fn read_at(&self, text: &str, now: Timestamp) -> Result<Timestamp, Refusal> {
+        let Some(at) = Timestamp::parse(text) else {
+            let shown: String = text.chars().take(40).collect();
+            let message = format!("at {shown:?} is neither RFC 3339 nor Unix seconds, e.g. \"2026-11-21T09:00:00Z\"");
+            return Err(refuse(Code::BadRequest, message));
+        };
+        if at >= now.minus(AT_BACK_MAX) && at <= now.plus(AT_AHEAD_MAX) {
+            return Ok(at);
+        }
+        if self.is_lost_in_time() {
+            let message = format!("at {at} is far from this machine's clock, {now}, which is in doubt itself");
+            return Err(refuse(Code::NotReady, message));
+        }
+        let message = format!("at {at} is more than 7 days back or 5 minutes ahead of {now}");
+        Err(refuse(Code::TimeOutOfRange, message))
+    }
+
+    /// What the index knows of a key or an id.
+    fn index_knows(&self, hash: &KeyHash) -> Result<Option<Known>, Refusal> {
+        self.index.key(hash).map_err(|why| {
+            let message = format!("the index of keys cannot be read ({why}); increments without key and id are taken");
+            refuse(Code::NotReady, message)
+        })
+    }
+
     /// What the log knows of this key; an error if it was used with other content.
     fn known(&self, checked: &Checked) -> Result<Option<Known>, Refusal> {
         let Some((hash, new)) = &checked.key else { return Ok(None) };
-        let known = self.index.key(hash).map_err(|why| {
-            let message = format!("the index of keys cannot be read ({why}); increments without a key are taken");
-            refuse(Code::NotReady, message)
-        })?;
+        let known = self.index_knows(hash)?;
         // A key is forgotten by hours; one that has expired is as good as forgotten.
         let known = known.filter(|k| k.expires >= self.state.open_from.previous());
         match known {
@@ -304,80 +351,38 @@ impl<D: Disk> Engine<D> {
     }
 }
 
-fn refuse(code: Code, message: String) -> Refusal {
+pub(super) fn refuse(code: Code, message: String) -> Refusal {
     Refusal { code, message, index: None }
+}
+
+/// The id to be counted: needed for `unique`, and only there.
+fn counted_id<'a>(measure: Measure, new: &'a NewIncrement<'_>) -> Result<Option<&'a str>, Refusal> {
+    let bad = |message: String| Err(refuse(Code::BadRequest, message));
+    match (measure == Measure::Unique, new.id.as_deref()) {
+        (false, None) => Ok(None),
+        (false, Some(_)) => {
+            bad(format!("id is for dimensions with measure \"unique\"; {:?} is not one", new.dimension))
+        }
+        (true, None) => bad(format!("dimension {:?} counts distinct ids: say which, \"id\":\"…\"", new.dimension)),
+        (true, Some(id)) if id.is_empty() || id.len() > ID_BYTES_MAX => {
+            bad(format!("an id has 1-{ID_BYTES_MAX} bytes, this one has {}", id.len()))
+        }
+        (true, id) => Ok(id),
+    }
+}
+
+/// An id that stands twice in one array counts once.
+fn once_in(array: &mut HashSet<KeyHash>, mut checked: Checked) -> Checked {
+    if let Some((hash, _)) = &checked.id
+        && !array.insert(*hash)
+    {
+        (checked.id, checked.increment.quantity) = (None, 0);
+    }
+    checked
 }
 
 fn conflict(checked: &Checked) -> Refusal {
     let key = checked.increment.key.as_deref().unwrap_or_default();
     let message = format!("key {key:?} was used with other content; a new increment needs a new key");
     refuse(Code::KeyConflict, message)
-}
-
-fn read_at(text: &str, now: Timestamp) -> Result<Timestamp, Refusal> {
-    let Some(at) = Timestamp::parse(text) else {
-        let shown: String = text.chars().take(40).collect();
-        let message = format!("at {shown:?} is neither RFC 3339 nor Unix seconds, e.g. \"2026-11-21T09:00:00Z\"");
-        return Err(refuse(Code::BadRequest, message));
-    };
-    if at < now.minus(AT_BACK_MAX) || at > now.plus(AT_AHEAD_MAX) {
-        let message = format!("at {at} is more than 7 days back or 5 minutes ahead of {now}");
-        return Err(refuse(Code::TimeOutOfRange, message));
-    }
-    Ok(at)
-}
-
-/// The key's hash, and what will be known of it.
-fn key_of(peer: Peer, key: &str, increment: &Increment, now: Timestamp) -> Result<(KeyHash, Known), Refusal> {
-    if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        let message = format!("a key has 1-{KEY_BYTES_MAX} bytes, this one has {}", key.len());
-        return Err(refuse(Code::BadKey, message));
-    }
-    let hash = key_hash(peer.uid, key);
-    Ok((hash, Known { seq: 0, content: content(increment), expires: expiry(increment, now) }))
-}
-
-/// One name space of keys per writing user.
-fn key_hash(uid: u32, key: &str) -> KeyHash {
-    KeyHash(digest(&[&uid.to_le_bytes(), key.as_bytes()]))
-}
-
-/// A digest of what the caller said. Numbers are compared as numbers, times as times.
-fn content(increment: &Increment) -> [u8; 16] {
-    let DimensionId(dimension) = increment.dimension;
-    let (dimension, quantity) = (dimension.to_le_bytes(), increment.quantity.to_le_bytes());
-    let at = increment.at.map(|at| at.millis().to_le_bytes());
-    let mut parts: Vec<&[u8]> = vec![&dimension, &quantity, at.as_ref().map_or(&[], |at| at.as_slice())];
-    for (key, value) in increment.tags.iter() {
-        parts.push(key.as_bytes());
-        parts.push(value.as_bytes());
-    }
-    digest(&parts)
-}
-
-/// The last hour in which a key is remembered: 24 hours on, and as long as its `at` would be taken. Not less than 24
-/// hours behind the hour it counts in, for a clock that was set back lags behind the hours that are sealed.
-fn expiry(increment: &Increment, now: Timestamp) -> Hour {
-    let from = now.max(increment.hour.start());
-    let day = from.plus(KEY_REMEMBERED);
-    increment.at.map_or(day, |at| day.max(at.plus(AT_BACK_MAX))).hour()
-}
-
-/// Whether an entry has anything for the index.
-pub(super) fn has_keys(usage: &Usage) -> bool {
-    usage.runs.iter().any(|run| matches!(run, Run::Full(i) if i.key.is_some()))
-}
-
-/// Puts an entry's keys into the index, as `take` did when it was new.
-pub(super) fn index_keys(usage: &Usage, index: &mut Index) {
-    let mut seq = usage.first_seq;
-    for run in &usage.runs {
-        if let Run::Full(increment) = run
-            && let Some(key) = &increment.key
-        {
-            let expires = expiry(increment, usage.received);
-            index.add_key(key_hash(usage.peer.uid, key), Known { seq, content: content(increment), expires });
-        }
-        seq += run.count();
-    }
 }

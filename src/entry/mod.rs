@@ -5,15 +5,17 @@
 mod outcome;
 mod record;
 mod setup;
+mod time;
 mod usage;
 
 use bincode::Options as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use outcome::{Answered, Attempt, Closed, Decision, Ending, Settled, Verdict};
-pub use record::{Allocation, Carry, Record, RecordKey, Request, Seal, SealedDimension};
+pub use outcome::{Answered, Attempt, Closed, Decision, Ending, Released, Settled, Verdict};
+pub use record::{Allocation, Carry, Kept, Record, RecordKey, Request, Seal, SealedDimension, Used};
 pub use setup::{Rules, Setup};
+pub use time::{Alive, ClockSeen, Started, Trust};
 pub use usage::{DimensionId, Increment, Peer, Run, Usage};
 
 /// Every entry but the checkpoint, which carries the state itself.
@@ -33,6 +35,14 @@ pub enum Entry {
     Closed(Closed),
     /// A person's decision.
     Settled(Settled),
+    /// The agent starts.
+    Started(Started),
+    /// It is running.
+    Alive(Alive),
+    /// The clock is doubted or believed.
+    Clock(ClockSeen),
+    /// A person lets a record go.
+    Released(Released),
 }
 
 /// Kinds of entries, as they stand in a frame.
@@ -53,6 +63,14 @@ pub mod kind {
     pub const CHECKPOINT: u8 = 7;
     /// [`super::Settled`]
     pub const SETTLED: u8 = 8;
+    /// [`super::Started`]
+    pub const STARTED: u8 = 9;
+    /// [`super::Alive`]
+    pub const ALIVE: u8 = 10;
+    /// [`super::ClockSeen`]
+    pub const CLOCK: u8 = 11;
+    /// [`super::Released`]
+    pub const RELEASED: u8 = 12;
 }
 
 /// Most bytes an entry may decode to: far above the largest seal, far below what would hurt.
@@ -94,6 +112,10 @@ impl Entry {
             Entry::Answered(_) => kind::ANSWERED,
             Entry::Closed(_) => kind::CLOSED,
             Entry::Settled(_) => kind::SETTLED,
+            Entry::Started(_) => kind::STARTED,
+            Entry::Alive(_) => kind::ALIVE,
+            Entry::Clock(_) => kind::CLOCK,
+            Entry::Released(_) => kind::RELEASED,
         }
     }
 
@@ -107,6 +129,10 @@ impl Entry {
             Entry::Answered(e) => encode(e),
             Entry::Closed(e) => encode(e),
             Entry::Settled(e) => encode(e),
+            Entry::Started(e) => encode(e),
+            Entry::Alive(e) => encode(e),
+            Entry::Clock(e) => encode(e),
+            Entry::Released(e) => encode(e),
         }
     }
 
@@ -120,6 +146,10 @@ impl Entry {
             kind::ANSWERED => Entry::Answered(decode(payload)?),
             kind::CLOSED => Entry::Closed(decode(payload)?),
             kind::SETTLED => Entry::Settled(decode(payload)?),
+            kind::STARTED => Entry::Started(decode(payload)?),
+            kind::ALIVE => Entry::Alive(decode(payload)?),
+            kind::CLOCK => Entry::Clock(decode(payload)?),
+            kind::RELEASED => Entry::Released(decode(payload)?),
             other => return Err(CodecError::Kind(other)),
         })
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Peer, RecordKey};
+use super::{Peer, Record, RecordKey};
 use crate::hour::Timestamp;
 
 /// An attempt is about to be made; written before its first byte leaves.
@@ -100,4 +100,19 @@ pub struct Settled {
     pub by: Peer,
     /// What.
     pub decision: Decision,
+}
+
+/// A person lets a record go that was held for being above its dimension's ceiling.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// Which record.
+    pub key: RecordKey,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub by: Peer,
+    /// The record as it is sent, where a person capped it: a new generation. What it leaves out is given up.
+    pub capped: Option<Box<Record>>,
+    /// Its window has passed: its units go into the next record to be sealed.
+    pub carried: bool,
 }

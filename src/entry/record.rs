@@ -1,6 +1,7 @@
 //! The close of an hour and the records it fixes.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,14 @@ pub struct RecordKey {
     pub dimension: DimensionId,
     /// 0 for the first.
     pub generation: u32,
+}
+
+impl RecordKey {
+    /// Every generation of one dimension's record of one hour.
+    pub fn all_of(dimension: DimensionId, hour: Hour) -> RangeInclusive<RecordKey> {
+        let generation = |generation| RecordKey { hour, dimension, generation };
+        generation(0)..=generation(u32::MAX)
+    }
 }
 
 /// A share of a record's quantity under one set of tags.
@@ -47,7 +56,7 @@ pub struct Request {
 }
 
 /// A sealed record. Fixed from here on. In usage units:
-/// `usage + remainder_in + carried_in + rounded = value + spilled + remainder`.
+/// `usage + remainder_in + carried_in + rounded = included + value + spilled + remainder`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Its name.
@@ -60,6 +69,8 @@ pub struct Record {
     pub late: Amount,
     /// Taken over from the hour before.
     pub remainder_in: Amount,
+    /// Of `usage`, what the base price covers.
+    pub included: Amount,
     /// Left for the next hour.
     pub remainder: Amount,
     /// Taken over from records that could no longer be sent.
@@ -68,6 +79,8 @@ pub struct Record {
     pub took: Vec<RecordKey>,
     /// What `request.quantity` stands for.
     pub value: Amount,
+    /// The ceiling that its hour's units passed: it waits for a person before it is sent.
+    pub above: Option<Amount>,
 }
 
 /// Billed units on their way into the next record to be sealed.
@@ -81,6 +94,28 @@ pub struct Carry {
     pub value: Amount,
 }
 
+/// How much of an included quantity is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// The first hour of the hour or month it belongs to.
+    pub since: Hour,
+    /// So much.
+    pub amount: Amount,
+}
+
+/// What a dimension hands from hour to hour.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Kept {
+    /// Usage below one billed unit, by tags; entries of zero left out.
+    pub remainder: Vec<(Tags, Amount)>,
+    /// Of a dimension made of others: what is left below a millionth, by tags, in millionths of a millionth.
+    pub dust: Vec<(Tags, Amount)>,
+    /// Of a sticky `last`: the level that an hour without a report repeats.
+    pub level: Option<Amount>,
+    /// Of an included quantity.
+    pub used: Option<Used>,
+}
+
 /// One dimension at a seal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedDimension {
@@ -88,10 +123,12 @@ pub struct SealedDimension {
     pub dimension: DimensionId,
     /// Measured in the hour.
     pub usage: Amount,
+    /// Of it, what the base price covers.
+    pub included: Amount,
     /// What rounding added (or, negative, took away).
     pub rounded: Amount,
-    /// Remainder by tags after the seal; entries of zero left out.
-    pub remainder: Vec<(Tags, Amount)>,
+    /// What later hours go on from.
+    pub kept: Kept,
     /// The record, if there is something to send.
     pub record: Option<Record>,
     /// Units above what one record can hold.

@@ -37,6 +37,9 @@ pub struct Increment {
     pub key: Option<String>,
     /// Tags.
     pub tags: Tags,
+    /// Of a `unique` dimension: what was counted. `quantity` is one if it is the hour's first with this id, else
+    /// nothing: whether it is was decided when it was taken.
+    pub id: Option<String>,
 }
 
 /// Increments as they stand in a usage entry: plain ones take 10 bytes each.

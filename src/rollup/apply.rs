@@ -8,8 +8,8 @@ use super::tagged::Tagged;
 use crate::config::Measure;
 use crate::decimal::Amount;
 use crate::entry::{
-    Answered, Attempt, Carry, Closed, Decision, DimensionId, Ending, Entry, Increment, RecordKey, Run, Seal,
-    SealedDimension, Settled, Setup, Usage, Verdict,
+    Answered, Attempt, Carry, Closed, Decision, DimensionId, Ending, Entry, Increment, Kept, RecordKey, Released, Run,
+    Seal, SealedDimension, Settled, Setup, Usage, Verdict,
 };
 use crate::hour::{Hour, Timestamp};
 use crate::tags::Tags;
@@ -17,6 +17,7 @@ use crate::tags::Tags;
 impl State {
     /// Folds one entry in; returns the records that are final now and leave the state.
     pub fn apply(&mut self, entry: &Entry) -> Vec<RecordState> {
+        self.apply_moment(entry);
         match entry {
             Entry::Usage(usage) => self.apply_usage(usage),
             Entry::Setup(setup) => self.apply_setup(setup),
@@ -25,6 +26,10 @@ impl State {
             Entry::Answered(answered) => return self.apply_answered(answered),
             Entry::Closed(closed) => return self.apply_closed(closed),
             Entry::Settled(settled) => return self.apply_settled(settled),
+            Entry::Released(released) => return self.apply_released(released),
+            Entry::Started(started) => self.clocks.started(&started.reading),
+            Entry::Alive(alive) => self.apply_alive(alive),
+            Entry::Clock(seen) => self.apply_clock(seen),
         }
         Vec::new()
     }
@@ -83,20 +88,29 @@ impl State {
             // The log begins: nothing before this hour is ours.
             self.open_from = hour;
         }
-        for dimension in &mut self.dimensions {
+        for dimension in self.dimensions.iter_mut().filter(|d| d.configured) {
             dimension.configured = false;
+            dimension.until = Some(hour.next());
         }
+        let known = self.dimensions.len();
         for (id, rules) in &setup.dimensions {
             match self.dimensions.get_mut(usize::from(id.0)) {
                 Some(known) => {
                     known.configured = true;
+                    known.until = None;
                     // A change whose hour has come holds for its hours, though they are not sealed yet.
                     known.next_rules.retain(|(from, _)| *from <= hour);
                     if known.newest_rules() != rules {
                         known.next_rules.push((hour.next(), rules.clone()));
                     }
                 }
-                None => self.dimensions.push(DimensionState::new(rules.clone())),
+                None => {
+                    // What is made of a dimension that was billed by itself takes over with the next hour.
+                    let mut sources = rules.from.iter().filter_map(|source| self.dimension_named(&source.name));
+                    let takes_over = sources.any(|id| usize::from(id.0) < known);
+                    let since = if takes_over { hour.next() } else { hour };
+                    self.dimensions.push(DimensionState::new(rules.clone(), since));
+                }
             }
         }
     }
@@ -107,6 +121,7 @@ impl State {
             self.apply_sealed(seal.hour, sealed, &mut finished);
         }
         self.open_from = seal.through.next();
+        self.clocks.sealed_through(seal.through);
         for dimension in &mut self.dimensions {
             // What is not named in the seal had nothing in the hour.
             dimension.open.retain(|hour, _| *hour > seal.through);
@@ -121,11 +136,21 @@ impl State {
     fn apply_sealed(&mut self, hour: Hour, sealed: &SealedDimension, finished: &mut Vec<RecordState>) {
         let Some(dimension) = self.dimensions.get_mut(usize::from(sealed.dimension.0)) else { return };
         dimension.totals.sealed += sealed.usage;
+        dimension.totals.included += sealed.included;
         dimension.totals.rounded += sealed.rounded;
-        dimension.remainder = Tagged::default();
-        dimension.remainder.merge(sealed.remainder.iter().map(|(tags, amount)| (tags, *amount)));
+        let Kept { remainder, dust, level, used } = &sealed.kept;
+        dimension.remainder = Tagged::of(remainder);
+        dimension.dust = Tagged::of(dust);
+        (dimension.level, dimension.used) = (*level, *used);
         let Some(record) = &sealed.record else { return };
-        dimension.carry = sealed.spill.iter().cloned().collect();
+        let mut state = RecordState::sealed(record.clone());
+        if state.is_spike() {
+            // What does not fit into a record that waits for a person waits with it.
+            state.spill.clone_from(&sealed.spill);
+            dimension.carry = Vec::new();
+        } else {
+            dimension.carry = sealed.spill.iter().cloned().collect();
+        }
         for key in &record.took {
             if let Slot::Occupied(mut slot) = self.records.entry(*key) {
                 // A record that spilled stays what it is; one that was carried ends here.
@@ -136,7 +161,7 @@ impl State {
                 }
             }
         }
-        self.records.insert(record.key, RecordState::sealed(record.clone()));
+        self.records.insert(record.key, state);
     }
 
     fn apply_attempt(&mut self, attempt: &Attempt) {
@@ -188,13 +213,47 @@ impl State {
     fn apply_settled(&mut self, settled: &Settled) -> Vec<RecordState> {
         let waiting = self.records.get_mut(&settled.key).filter(|r| r.phase.with_person());
         let Some(record) = waiting else { return Vec::new() };
+        record.decided = Some((settled.by, settled.at));
         match settled.decision {
             Decision::Accepted => record.phase = Phase::Accepted,
             Decision::WriteOff => record.phase = Phase::Discarded,
-            Decision::Retry => record.phase = Phase::Pending,
+            Decision::Retry => self.let_go(settled.key),
             Decision::Carry => self.carry(settled.key),
         }
         self.finish(settled.key)
+    }
+
+    fn apply_released(&mut self, released: &Released) -> Vec<RecordState> {
+        let waiting = self.records.get_mut(&released.key).filter(|r| r.is_spike());
+        let Some(record) = waiting else { return Vec::new() };
+        record.decided = Some((released.by, released.at));
+        let mut key = released.key;
+        if let Some(capped) = &released.capped {
+            let given_up = record.value() - capped.value;
+            let anew = RecordState { record: (**capped).clone(), spill: None, ..record.clone() };
+            self.records.remove(&key);
+            key = capped.key;
+            self.records.insert(key, anew);
+            if let Some(dimension) = self.dimensions.get_mut(usize::from(key.dimension.0)) {
+                dimension.totals.discarded += given_up;
+            }
+        }
+        if released.carried {
+            self.carry(key)
+        } else {
+            self.let_go(key)
+        }
+        Vec::new()
+    }
+
+    /// Puts a record that waited for a person on its way to AWS, and what did not fit into it into the next one.
+    fn let_go(&mut self, key: RecordKey) {
+        let Some(record) = self.records.get_mut(&key) else { return };
+        record.phase = Phase::Pending;
+        let spill = record.spill.take();
+        if let Some(dimension) = self.dimensions.get_mut(usize::from(key.dimension.0)) {
+            dimension.carry.extend(spill);
+        }
     }
 
     /// Puts a record's units on their way into the next one.
@@ -202,8 +261,10 @@ impl State {
         let Some(record) = self.records.get_mut(&key) else { return };
         record.phase = Phase::Carried;
         let carry = Carry::of(&record.record);
+        let spill = record.spill.take();
         if let Some(dimension) = self.dimensions.get_mut(usize::from(key.dimension.0)) {
             dimension.carry.push(carry);
+            dimension.carry.extend(spill);
         }
     }
 
@@ -217,7 +278,7 @@ impl State {
         if let Some(dimension) = self.dimensions.get_mut(usize::from(key.dimension.0)) {
             match record.phase {
                 Phase::Accepted => {
-                    dimension.totals.accepted += record.record.value;
+                    dimension.totals.accepted += record.value();
                     self.ended.accepted += 1;
                 }
                 Phase::Expired => {
@@ -225,7 +286,7 @@ impl State {
                     self.ended.expired += 1;
                 }
                 Phase::Discarded => {
-                    dimension.totals.discarded += record.record.value;
+                    dimension.totals.discarded += record.value();
                     self.ended.discarded += 1;
                 }
                 Phase::Carried | Phase::Pending | Phase::Held | Phase::Conflict | Phase::InDoubt => {}
@@ -240,13 +301,14 @@ fn amount(quantity: u64) -> Amount {
 }
 
 impl DimensionState {
-    fn open_hour(&mut self, hour: Hour) -> &mut OpenHour {
+    pub(super) fn open_hour(&mut self, hour: Hour) -> &mut OpenHour {
         let measure = self.rules_for(hour).measure;
         self.open.entry(hour).or_insert_with(|| OpenHour {
             measured: match measure {
                 Measure::Max => Measured::Max(Amount::ZERO),
                 Measure::Last => Measured::Last { at: Timestamp::default(), value: Amount::ZERO },
-                Measure::Sum | Measure::Count | Measure::Unique | Measure::Uptime => Measured::Total(Tagged::default()),
+                Measure::Unique => Measured::Distinct(Amount::ZERO),
+                Measure::Sum | Measure::Count | Measure::Uptime => Measured::Total(Tagged::default()),
             },
             increments: 0,
             late: Amount::ZERO,
@@ -256,9 +318,10 @@ impl DimensionState {
 
 impl Measured {
     /// A level that was true at `moment`. Of two at the same moment the later report counts.
-    fn see(&mut self, level: Amount, moment: Timestamp) {
+    pub(super) fn see(&mut self, level: Amount, moment: Timestamp) {
         match self {
             Measured::Total(tagged) => tagged.add_plain(level),
+            Measured::Distinct(count) => *count += level,
             Measured::Max(value) => *value = level.max(*value),
             Measured::Last { at, value } => {
                 if moment >= *at {

@@ -1,11 +1,14 @@
 //! The books: where every acknowledged unit is, per dimension.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::State;
 use super::state::{DimensionState, Phase, RecordState};
 use crate::decimal::Amount;
 use crate::entry::DimensionId;
+use crate::hour::Hour;
 
 /// One dimension's books, in usage units, since the state directory was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +69,10 @@ impl Serialize for Books {
 }
 
 impl Books {
+    fn is_empty(&self) -> bool {
+        self.columns().iter().all(|(_, amount)| amount.is_zero())
+    }
+
     /// Every amount with its name, in the order they are shown.
     pub fn columns(&self) -> [(&'static str, Amount); 11] {
         [
@@ -85,19 +92,33 @@ impl Books {
 }
 
 impl State {
-    /// The books of every dimension that was ever configured.
+    /// The books of every dimension that was ever configured and billed: the units of one that another is made of stand
+    /// in the books of that one.
     pub fn books(&self) -> Vec<Books> {
-        let ids = (0..).map(DimensionId);
-        self.dimensions.iter().zip(ids).map(|(dimension, id)| self.books_of(id, dimension)).collect()
+        let dimensions = (0..).map(DimensionId).zip(&self.dimensions);
+        let books =
+            dimensions.map(|(id, dimension)| (self.is_source(id, self.open_from), self.books_of(id, dimension)));
+        books.filter(|(source, books)| !source || !books.is_empty()).map(|(_, books)| books).collect()
+    }
+
+    /// Usage in hours that are not sealed, as it will be billed.
+    fn open_usage(&self, id: DimensionId, dimension: &DimensionState) -> Amount {
+        let hours: BTreeSet<Hour> = if dimension.has_sources() {
+            self.dimensions.iter().flat_map(|d| d.open.keys().copied()).collect()
+        } else {
+            dimension.open.keys().copied().collect()
+        };
+        let billed = hours.into_iter().filter(|hour| !self.is_source(id, *hour));
+        billed.map(|hour| self.hourly(dimension, hour).usage.total()).sum()
     }
 
     fn books_of(&self, id: DimensionId, dimension: &DimensionState) -> Books {
         let in_records = |which: fn(&RecordState) -> bool| -> Amount {
             let mine = self.records.values().filter(|r| r.record.key.dimension == id);
-            mine.filter(|r| which(r)).map(|r| r.record.value).sum()
+            mine.filter(|r| which(r)).map(RecordState::value).sum()
         };
         let totals = &dimension.totals;
-        let open = dimension.open_usage();
+        let open = self.open_usage(id, dimension);
         Books {
             dimension: dimension.rules.name.clone(),
             received: totals.sealed + open,

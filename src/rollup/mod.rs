@@ -1,14 +1,18 @@
 //! The roll-up: what the books say, as a pure fold over the log's entries, and how an hour is sealed.
 //!
-//! [`state`] is all that the agent knows; [`apply`] is the fold; [`seal`] closes an hour; [`share`] splits billed
-//! units over tags; [`books`] shows that everything balances. Nothing here asks the time or touches the disk: the same
+//! [`state`] is all that the agent knows, [`clocks`] what it knows of time; [`apply`] is the fold; [`hourly`] is what an
+//! hour amounts to and [`seal`] closes it; [`share`] splits billed units over tags; [`books`] shows that everything
+//! balances. Nothing here asks the time or touches the disk: the same
 //! entries give the same state and the same seals, always.
 
 pub mod apply;
 pub mod books;
+pub mod clocks;
+pub mod hourly;
 pub mod seal;
 pub mod share;
 pub mod state;
 pub mod tagged;
+mod time;
 
 pub use state::State;

@@ -1,16 +1,18 @@
-//! Closing an hour: measure → round → carried units → spill, and the request fixed as AWS will see it.
+//! Closing an hour: usage → what is covered → rounding → carried units → ceiling → spill, and the request fixed as AWS
+//! will see it.
 
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
 use super::State;
+use super::hourly::{Hourly, cover};
 use super::share;
 use super::state::DimensionState;
 use super::tagged::Tagged;
 use crate::config::{Round, ZeroRecords};
 use crate::decimal::Amount;
-use crate::entry::{Allocation, Carry, DimensionId, Record, RecordKey, Request, Seal, SealedDimension};
+use crate::entry::{Allocation, Carry, DimensionId, Kept, Record, RecordKey, Request, Seal, SealedDimension};
 use crate::hour::{Hour, Timestamp};
 use crate::tags::Tags;
 
@@ -38,26 +40,34 @@ impl State {
         hour: Hour,
         instance: &str,
     ) -> Option<SealedDimension> {
-        let open = dimension.open.get(&hour);
-        let send_zero = self.zero_records == ZeroRecords::All && dimension.configured;
-        if open.is_none() && dimension.carry.is_empty() && !send_zero {
+        let rules = dimension.rules_for(hour);
+        // A source is billed in what is made of it; only units that were its own before still go out under its name.
+        let source = self.is_source(id, hour);
+        let hourly = if source { Hourly::default() } else { self.hourly(dimension, hour) };
+        let send_zero = self.zero_records == ZeroRecords::All && dimension.in_force(hour) && !source;
+        if !hourly.reported && dimension.carry.is_empty() && !send_zero {
             return None;
         }
-        let rules = dimension.rules_for(hour);
         let unit = rules.unit;
-        let measured = open.map(|o| o.measured.clone().into_tagged()).unwrap_or_default();
-        let usage = measured.total();
-        let mut total = Tagged::default();
-        total.merge(measured.iter());
-        total.merge(dimension.remainder.iter());
+        let usage = hourly.usage.total();
+        let covered = cover(&hourly.usage, rules.included.as_ref(), dimension.used, hour);
+        let mut total = covered.left;
+        // What is left over from before waits while another dimension is made of this one.
+        total.merge(dimension.remainder.iter().filter(|_| !source));
         let rounded = round(&total, unit, rules.round);
+        let mut remainder = rounded.remainder;
+        if source {
+            remainder.extend(dimension.remainder.iter().map(|(tags, amount)| (tags.clone(), amount)));
+        }
 
         let mut units = rounded.units;
+        let own: i64 = units.values().sum();
+        let above = rules.hold_above.filter(|ceiling| Amount::from_units(own) > *ceiling);
         for (tags, n) in State::carried_units(&dimension.carry) {
             add_units(&mut units, tags, n);
         }
         let carried_in = dimension.carry_value();
-        let value_all = Amount::from_millionths(rounded.value.millionths() + carried_in.millionths());
+        let value_all = rounded.value + carried_in;
         let billed: i64 = units.values().sum();
         let key = RecordKey { hour, dimension: id, generation: 0 };
         let spilled = take_above(&mut units, billed - QUANTITY_MAX);
@@ -80,17 +90,49 @@ impl State {
                     client_token: token,
                 },
                 usage,
-                late: open.map_or(Amount::ZERO, |o| o.late),
+                late: hourly.late,
                 remainder_in: dimension.remainder.total(),
-                remainder: rounded.remainder.iter().map(|(_, a)| *a).sum(),
+                included: covered.amount,
+                remainder: remainder.iter().map(|(_, a)| *a).sum(),
                 carried_in,
                 took: dimension.carry.iter().map(|c| c.from).collect(),
                 value: value_all - spill_value,
+                above,
             }
         });
-        let (rounding, remainder) = (rounded.rounding, rounded.remainder);
-        Some(SealedDimension { dimension: id, usage, rounded: rounding, remainder, record, spill })
+        let level = match dimension.open.get(&hour) {
+            Some(open) if rules.sticky => Some(open.measured.total()),
+            _ => dimension.level.filter(|_| rules.sticky),
+        };
+        let dust = if source { &dimension.dust } else { &hourly.dust };
+        let dust = dust.iter().filter(|(_, n)| !n.is_zero()).map(|(tags, n)| (tags.clone(), n)).collect();
+        let kept = Kept { remainder, dust, level, used: covered.used };
+        let (included, rounded) = (covered.amount, rounded.rounding);
+        Some(SealedDimension { dimension: id, usage, included, rounded, kept, record, spill })
     }
+}
+
+/// `record` with at most `at_most` units, as the next generation; the shares are cut in proportion.
+pub fn capped(record: &Record, at_most: u32, instance: &str) -> Record {
+    let mut fixed = record.clone();
+    let request = &mut fixed.request;
+    let before = request.quantity;
+    fixed.key.generation += 1;
+    request.quantity = before.min(at_most);
+    let in_proportion = |n: i128| n * i128::from(request.quantity) / i128::from(before.max(1));
+    let mut left = request.quantity;
+    for share in &mut request.allocations {
+        share.quantity = u32::try_from(in_proportion(i128::from(share.quantity))).unwrap_or(0);
+        left -= share.quantity;
+    }
+    // What the division left over, one unit each from the first on.
+    for share in request.allocations.iter_mut().take(left as usize) {
+        share.quantity += 1;
+    }
+    request.allocations.retain(|share| share.quantity > 0);
+    request.client_token = client_token(&request.product_code, instance, &request.dimension, &fixed.key);
+    fixed.value = Amount::from_millionths(in_proportion(record.value.millionths()));
+    fixed
 }
 
 struct Rounded {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::clocks::Clocks;
 use super::tagged::Tagged;
 use crate::config::{Late, Measure, ZeroRecords};
 use crate::decimal::Amount;
-use crate::entry::{Carry, DimensionId, Record, RecordKey, Rules};
+use crate::entry::{Carry, DimensionId, Peer, Record, RecordKey, Rules, Used};
 use crate::hour::{Hour, Timestamp};
 use crate::tags::Tags;
 
@@ -37,6 +38,8 @@ pub struct State {
     pub ended: Ended,
     /// The last record that AWS accepted.
     pub last_success: Option<Timestamp>,
+    /// When the agent ran, and whether the clock is believed.
+    pub clocks: Clocks,
 }
 
 /// Records that are gone from [`State::records`], by what became of them.
@@ -61,10 +64,20 @@ pub struct DimensionState {
     pub next_rules: Vec<(Hour, Rules)>,
     /// Whether the configuration in force names it.
     pub configured: bool,
+    /// The first hour it is in force.
+    pub since: Hour,
+    /// The first hour it is no longer, for one that the configuration dropped.
+    pub until: Option<Hour>,
     /// Hours that are not sealed.
     pub open: BTreeMap<Hour, OpenHour>,
     /// Usage below one billed unit, by tags.
     pub remainder: Tagged,
+    /// See [`crate::entry::Kept`].
+    pub dust: Tagged,
+    /// See [`crate::entry::Kept`].
+    pub level: Option<Amount>,
+    /// See [`crate::entry::Kept`].
+    pub used: Option<Used>,
     /// Units for the next record.
     pub carry: Vec<Carry>,
     /// What has left the open hours and the records.
@@ -104,8 +117,10 @@ pub struct OpenHour {
 /// What a measure has seen in an hour.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Measured {
-    /// `sum`, `count`.
+    /// `sum`, `count`, and the seconds of `uptime`.
     Total(Tagged),
+    /// `unique`: how many ids so far.
+    Distinct(Amount),
     /// `max`.
     Max(Amount),
     /// `last`: the value and the moment it was true.
@@ -144,6 +159,10 @@ pub struct RecordState {
     pub request_id: Option<String>,
     /// The hour whose record took its units.
     pub carried_into: Option<Hour>,
+    /// Units beyond what one record can hold, while it waits for a person.
+    pub spill: Option<Carry>,
+    /// Who decided about it last, and when.
+    pub decided: Option<(Peer, Timestamp)>,
 }
 
 /// Where a record stands.
@@ -154,7 +173,7 @@ pub enum Phase {
     Pending,
     /// AWS has it.
     Accepted,
-    /// AWS refuses it as it is; waits for a person.
+    /// AWS refuses it as it is, or it is above its dimension's ceiling; waits for a person.
     Held,
     /// Another quantity stands for its hour; waits for a person.
     Conflict,
@@ -205,8 +224,8 @@ impl RecordState {
     /// A record that was sealed just now.
     pub fn sealed(record: Record) -> Self {
         RecordState {
+            phase: if record.above.is_some() { Phase::Held } else { Phase::Pending },
             record,
-            phase: Phase::Pending,
             attempts: 0,
             in_flight: false,
             ambiguous: false,
@@ -217,7 +236,19 @@ impl RecordState {
             metering_record_id: None,
             request_id: None,
             carried_into: None,
+            spill: None,
+            decided: None,
         }
+    }
+
+    /// Whether it waits because it is above its dimension's ceiling, and has never been sent.
+    pub fn is_spike(&self) -> bool {
+        self.phase == Phase::Held && self.record.above.is_some() && self.attempts == 0
+    }
+
+    /// What it stands for, in usage units, with what does not fit into it.
+    pub fn value(&self) -> Amount {
+        self.record.value + self.spill.as_ref().map_or(Amount::ZERO, |spill| spill.value)
     }
 
     /// Until when it may be sent.
@@ -240,7 +271,7 @@ impl Measured {
     pub fn total(&self) -> Amount {
         match self {
             Measured::Total(tagged) => tagged.total(),
-            Measured::Max(value) | Measured::Last { value, .. } => *value,
+            Measured::Distinct(value) | Measured::Max(value) | Measured::Last { value, .. } => *value,
         }
     }
 
@@ -248,7 +279,7 @@ impl Measured {
     pub fn into_tagged(self) -> Tagged {
         match self {
             Measured::Total(tagged) => tagged,
-            Measured::Max(value) | Measured::Last { value, .. } => {
+            Measured::Distinct(value) | Measured::Max(value) | Measured::Last { value, .. } => {
                 let mut tagged = Tagged::default();
                 tagged.add_plain(value);
                 tagged
@@ -259,13 +290,18 @@ impl Measured {
 
 impl DimensionState {
     /// A dimension that is new to the log.
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: Rules, since: Hour) -> Self {
         DimensionState {
             rules,
             next_rules: Vec::new(),
             configured: true,
+            since,
+            until: None,
             open: BTreeMap::new(),
             remainder: Tagged::default(),
+            dust: Tagged::default(),
+            level: None,
+            used: None,
             carry: Vec::new(),
             totals: Totals::default(),
         }
@@ -281,9 +317,15 @@ impl DimensionState {
         self.next_rules.last().map_or(&self.rules, |(_, rules)| rules)
     }
 
-    /// Usage in hours that are not sealed.
-    pub fn open_usage(&self) -> Amount {
-        self.open.values().map(|hour| hour.measured.total()).sum()
+    /// Whether it is made of others, now or with the next hour.
+    pub fn has_sources(&self) -> bool {
+        let next = self.next_rules.iter().map(|(_, rules)| rules);
+        next.chain([&self.rules]).any(|rules| !rules.from.is_empty())
+    }
+
+    /// Whether the configuration in force in `hour` names it.
+    pub fn in_force(&self, hour: Hour) -> bool {
+        self.since <= hour && (self.configured || self.until.is_some_and(|until| hour < until))
     }
 
     /// What the units on their way into the next record stand for.

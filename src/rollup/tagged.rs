@@ -20,6 +20,13 @@ pub struct Tagged {
 }
 
 impl Tagged {
+    /// These amounts.
+    pub fn of(amounts: &[(Tags, Amount)]) -> Self {
+        let mut tagged = Tagged::default();
+        tagged.merge(amounts.iter().map(|(tags, amount)| (tags, *amount)));
+        tagged
+    }
+
     /// Adds usage without tags.
     pub fn add_plain(&mut self, amount: Amount) {
         self.plain += amount;

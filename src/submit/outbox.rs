@@ -28,6 +28,8 @@ pub enum Next {
     Send(RecordKey),
     /// Ask with a dry run of this record whether AWS answers.
     Probe(RecordKey),
+    /// Ask with a dry run what time it is.
+    Ask,
     /// Nothing before this moment.
     Wait(Timestamp),
     /// Nothing until a record is sealed.
@@ -90,6 +92,11 @@ impl Outbox {
             }
         }
         wake.map_or(Next::Idle, Next::Wait)
+    }
+
+    /// What to do while this machine's clock is in doubt: no record is sent.
+    pub fn when(&self, now: Timestamp) -> Next {
+        if self.not_before <= now { Next::Ask } else { Next::Wait(self.not_before) }
     }
 
     /// Takes in what an attempt came to.

@@ -65,7 +65,7 @@ pub fn add(state: &mut State, dimension: u16, quantity: &str, tags: Tags, at: Op
     let run = if tags.is_empty() && at.is_none() && !late {
         Run::Plain { hour, items: vec![(id, quantity)] }
     } else {
-        Run::Full(Increment { dimension: id, hour, late, quantity, at, key: None, tags })
+        Run::Full(Increment { dimension: id, hour, late, quantity, at, key: None, tags, id: None })
     };
     let first_seq = state.accepted_seq + 1;
     state.apply(&Entry::Usage(Usage { first_seq, received: now, peer: Peer::default(), runs: vec![run] }));

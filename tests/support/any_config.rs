@@ -64,8 +64,14 @@ fn dimensions() -> impl Strategy<Value = Vec<Dimension>> {
         .prop_flat_map(|names| names.into_iter().map(plain).collect::<Vec<_>>());
     (some, any::<bool>(), vec(amount(1), 6)).prop_map(|(mut dimensions, made, weights)| {
         if let Some((last, others)) = dimensions.split_last_mut().filter(|_| made) {
-            let fit = others.iter().filter(|d| matches!(d.measure, Measure::Sum | Measure::Count));
-            last.from = fit.zip(weights).map(|(d, weight)| Source { name: d.name.clone(), weight }).collect();
+            let fit = others.iter_mut().filter(|d| matches!(d.measure, Measure::Sum | Measure::Count));
+            for (part, weight) in fit.zip(weights) {
+                // What it is made of is not billed itself.
+                (part.unit, part.round) = (Amount::from_units(1), Round::Carry);
+                (part.hold_above, part.included) = (None, None);
+                let weight = weight.min(Amount::from_units(limits::WEIGHT_MAX));
+                last.from.push(Source { name: part.name.clone(), weight });
+            }
             if !last.from.is_empty() {
                 (last.measure, last.sticky) = (Measure::Sum, false);
             }

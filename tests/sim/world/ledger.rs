@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use meterd::config::{Late, Measure, Round, ZeroRecords};
 use meterd::entry::{
-    Answered, Closed, Decision, Ending, Entry, Increment, RecordKey, Request, Rules, Run, Seal, Settled, Setup, Usage,
-    Verdict,
+    Answered, ClockSeen, Closed, Decision, Ending, Entry, Increment, RecordKey, Request, Rules, Run, Seal, Settled,
+    Setup, Trust, Usage, Verdict,
 };
 use meterd::hour::{Hour, Timestamp};
 use meterd::tags::Tags;
@@ -73,7 +73,9 @@ struct Open {
 #[derive(Debug, Clone, Default)]
 pub struct Dimension {
     pub name: String,
-    configured: bool,
+    /// The first hour it is billed in, and the first one it is not, of one that the configuration left out.
+    since: Hour,
+    until: Option<Hour>,
     /// From which hour on which rules hold.
     rules: Vec<(Hour, Rules)>,
     open: BTreeMap<Hour, Open>,
@@ -118,6 +120,8 @@ pub struct Ledger {
     pub keys: BTreeMap<(u32, String), (u64, Timestamp, usize)>,
     pub open_from: Option<Hour>,
     pub window: Duration,
+    /// The clock on the wall is not believed: nothing is sealed, closed or sent by it.
+    pub doubt: bool,
     late: Late,
     zero_records: ZeroRecords,
     tokens: BTreeSet<String>,
@@ -170,6 +174,10 @@ impl Ledger {
             Entry::Answered(answered) => answered.at,
             Entry::Closed(closed) => closed.at,
             Entry::Settled(settled) => settled.at,
+            Entry::Released(released) => released.at,
+            Entry::Started(started) => started.reading.at,
+            Entry::Alive(alive) => alive.reading.at,
+            Entry::Clock(seen) => seen.reading.at,
         };
         self.moments.push(moment);
         match entry {
@@ -183,6 +191,29 @@ impl Ledger {
             Entry::Answered(answered) => self.answered(answered),
             Entry::Closed(closed) => self.closed(closed),
             Entry::Settled(settled) => self.settled(settled),
+            Entry::Clock(seen) => {
+                self.clock(seen);
+                Ok(())
+            }
+            Entry::Started(_) | Entry::Alive(_) => Ok(()),
+            Entry::Released(_) => Err("released, and nothing has a ceiling".into()),
+        }
+    }
+
+    /// Usage that a clock ahead of its time put into later hours comes back when the clock is right again.
+    fn clock(&mut self, seen: &ClockSeen) {
+        self.doubt = seen.trust != Trust::Confirmed;
+        if self.doubt {
+            return;
+        }
+        let (now, current) = (seen.reading.at, self.current(seen.reading.at));
+        for dimension in &mut self.dimensions {
+            for (_, ahead) in dimension.open.split_off(&current.next()) {
+                let open = dimension.open.entry(current).or_default();
+                ahead.total.into_iter().for_each(|(tags, n)| *open.total.entry(tags).or_default() += n);
+                open.max = open.max.max(ahead.max);
+                open.last = (now, ahead.last.1);
+            }
         }
     }
 
@@ -195,7 +226,7 @@ impl Ledger {
         self.open_from.get_or_insert(current);
         self.window = Duration::from_millis(setup.window_ms);
         (self.late, self.zero_records) = (setup.late, setup.zero_records);
-        self.dimensions.iter_mut().for_each(|d| d.configured = false);
+        self.dimensions.iter_mut().for_each(|d| d.until = d.until.or(Some(current.next())));
         for (id, rules) in &setup.dimensions {
             let at = usize::from(id.0);
             if at == self.dimensions.len() {
@@ -204,13 +235,13 @@ impl Ledger {
                 self.dimensions.push(Dimension {
                     name: name.unwrap_or_default(),
                     rules,
-                    configured: true,
+                    since: current,
                     ..Dimension::default()
                 });
                 continue;
             }
             let dimension = &mut self.dimensions[at];
-            dimension.configured = true;
+            dimension.until = None;
             // A change that is not in force yet is replaced; one that is holds until the next hour.
             dimension.rules.retain(|(from, _)| *from <= current);
             if dimension.rules(current) != rules {
@@ -235,6 +266,7 @@ impl Ledger {
                             at: None,
                             key: None,
                             tags: Tags::default(),
+                            id: None,
                         };
                         self.increment(&plain, usage)?;
                     }
@@ -253,7 +285,9 @@ impl Ledger {
         // It counts in the hour it happened in, or, for what adds up, in the open one.
         let wanted = i.at.map_or(current, |at| at.hour().min(current));
         let expected = if wanted >= open_from { (wanted, false) } else { (current, true) };
-        must((i.hour, i.late) == expected, || format!("{i:?} taken at {received} counts not in {expected:?}"))?;
+        // While the clock is not believed only the log knows where it should be.
+        must(i.hour >= open_from, || format!("{i:?} counts in an hour that is sealed"))?;
+        must(self.doubt || (i.hour, i.late) == expected, || format!("{i:?} taken at {received} counts not in {expected:?}"))?;
         must(!i.late || matches!(measure, Measure::Sum | Measure::Count), || format!("{i:?} was moved"))?;
         let quantity = i128::from(i.quantity);
         dimension.reported += quantity;
@@ -283,6 +317,7 @@ impl Ledger {
 
     fn seal(&mut self, seal: &Seal) -> Result<(), String> {
         let (hour, through) = (seal.hour, seal.through);
+        must(!self.doubt, || format!("{hour} is sealed by a clock that nobody believes"))?;
         must(Some(hour) == self.open_from && through >= hour, || format!("{hour} is sealed out of turn"))?;
         must(seal.at >= through.end(), || format!("{through} is sealed at {}, before it is over", seal.at))?;
         for at in 0..self.dimensions.len() {
@@ -297,7 +332,8 @@ impl Ledger {
         let dimension = &mut self.dimensions[at];
         let open = dimension.open.remove(&hour);
         must(dimension.open.keys().all(|h| *h > seal.through), || "an hour with usage is passed over".into())?;
-        let zero = self.zero_records == ZeroRecords::All && dimension.configured;
+        let in_force = dimension.since <= hour && dimension.until.is_none_or(|until| hour < until);
+        let zero = self.zero_records == ZeroRecords::All && in_force;
         let sealed = seal.dimensions.iter().find(|d| usize::from(d.dimension.0) == at);
         if open.is_none() && dimension.carry.is_empty() && !zero {
             return must(sealed.is_none(), || "sealed without anything in it".into());
@@ -315,7 +351,7 @@ impl Ledger {
         dimension.sealed += usage;
         dimension.rounded += rounded;
         let remainder: BTreeMap<Tags, i128> =
-            sealed.remainder.iter().map(|(tags, amount)| (tags.clone(), amount.millionths())).collect();
+            sealed.kept.remainder.iter().map(|(tags, amount)| (tags.clone(), amount.millionths())).collect();
         let told = (sealed.usage.millionths(), sealed.rounded.millionths(), remainder.values().sum());
         let expected = (usage, rounded, left);
         must(told == expected, || format!("usage, rounded, remainder {told:?}, not {expected:?}"))?;
@@ -372,6 +408,7 @@ impl Ledger {
 
     fn attempt(&mut self, key: RecordKey, at: Timestamp) -> Result<(), String> {
         let window = self.window;
+        must(!self.doubt, || format!("{key} is sent by a clock that nobody believes"))?;
         must(self.records.values().all(|r| !r.in_flight), || "two attempts under way".into())?;
         let hours = RecordKey { hour: Hour::default(), ..key }..key;
         let mine = |(other, _): &(&RecordKey, &Record)| other.dimension == key.dimension;
@@ -408,6 +445,7 @@ impl Ledger {
 
     fn closed(&mut self, closed: &Closed) -> Result<(), String> {
         let (window, late) = (self.window, self.late);
+        must(!self.doubt, || format!("{closed:?} by a clock that nobody believes"))?;
         let record = self.records.get_mut(&closed.key).ok_or("the end of no record")?;
         let over = closed.at > record.request.timestamp.plus(window) || record.too_old;
         must(record.place == Place::Pending && !record.in_flight && over, || format!("closed too early: {record:?}"))?;

@@ -31,7 +31,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use meterd::engine::{self, Engine};
 use meterd::entry::{RecordKey, Request};
-use meterd::hour::Timestamp;
+use meterd::hour::{Reading, Timestamp};
 use meterd::wal::LogError;
 
 use super::disk::{Fault, SimDisk};
@@ -119,6 +119,8 @@ pub struct World {
     /// The time, and how far the agent's clock is from it, in milliseconds.
     time: Timestamp,
     skew: i64,
+    /// Which boot of the machine this is, and when it began.
+    boot: (u8, Timestamp),
     rng: Rng,
     flight: Option<Flight>,
     tick_at: Timestamp,
@@ -149,6 +151,7 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let config = Config::drawn(&mut rng);
+        let time = NOW.plus(Duration::from_secs(rng.u64(0..3600)));
         World {
             disk: SimDisk::new(seed),
             engine: None,
@@ -160,8 +163,9 @@ impl World {
             ledger: Ledger::default(),
             facts: Vec::new(),
             looked: 0,
-            time: NOW.plus(Duration::from_secs(rng.u64(0..3600))),
+            time,
             skew: 0,
+            boot: (0, time),
             rng,
             flight: None,
             tick_at: NOW,
@@ -177,6 +181,27 @@ impl World {
     /// The agent's clock.
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.time.millis() + self.skew)
+    }
+
+    /// What the agent's clocks say: the one on the wall, and the one that nobody sets.
+    fn reading(&self) -> Reading {
+        let (boot, since) = self.boot;
+        Reading { at: self.now(), boot: Some([boot; 16]), since_boot: self.time.since(since) }
+    }
+
+    /// The agent looks at its clocks.
+    fn heed(&mut self) -> Result<(), String> {
+        let (now, reading) = (self.now(), self.reading());
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        match engine.heed(reading) {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                (self.tick_at, self.submit_at) = (now, now);
+                self.commit()
+            }
+            Err(LogError::Full(_)) if self.faulty => Ok(()),
+            Err(error) => self.done(Err(error)).map(drop),
+        }
     }
 
     pub fn step(&mut self, Step(salt, what): Step) -> Result<(), String> {
@@ -204,6 +229,7 @@ impl World {
             What::Off(seconds) => {
                 self.die(Some(salt));
                 self.pass(Duration::from_secs(seconds))?;
+                self.boot.1 = self.time;
             }
             What::Aws(mode) => self.aws.mode = mode,
             What::Date(seconds) => self.aws.date_off = seconds * 1000,
@@ -225,6 +251,8 @@ impl World {
             }
             _ => {
                 self.start()?;
+                self.heed()?;
+                self.bury();
                 if self.engine.is_some() {
                     self.live(what)?;
                 }
@@ -239,10 +267,12 @@ impl World {
         let Some(engine) = &mut self.engine else { return Ok(()) };
         match what {
             What::Write(kind, n, array) => {
+                self.writers.doubt = self.ledger.doubt;
                 self.writers.write(kind, n, array, engine, now, &mut self.rng);
                 Ok(())
             }
             What::Retry(all) => {
+                self.writers.doubt = self.ledger.doubt;
                 self.writers.retry(all, engine, now, &mut self.rng);
                 self.commit()
             }
@@ -304,6 +334,7 @@ impl World {
             }
             Some(seed) => {
                 self.counts.cuts += 1;
+                self.boot = (self.boot.0.wrapping_add(1), self.time);
                 self.disk.cut(&mut cuts::by_seed(seed));
             }
         }
@@ -357,10 +388,10 @@ impl World {
             return Ok(());
         }
         self.poisoned = false;
-        let now = self.now();
+        let (now, reading) = (self.now(), self.reading());
         let again = (!self.faulty && self.rng.u8(0..4) == 0).then(|| self.disk.fork());
         let open = |disk: SimDisk, index: Option<&IndexDir>| {
-            Engine::open(Arc::new(disk), self.config.options(self.named), now, |log| index::open(index, log))
+            Engine::open(Arc::new(disk), self.config.options(self.named), reading, |log| index::open(index, log))
         };
         match open(self.disk.clone(), self.index.as_ref()) {
             Ok(engine) => self.engine = Some(engine),

@@ -31,6 +31,10 @@ impl World {
         self.commit()?;
         let (end, calls) = (self.time.plus(span), self.aws.calls + self.aws.dry_runs);
         while self.engine.is_some() && !self.poisoned && !self.disk.is_halted() {
+            self.heed()?;
+            if self.poisoned || self.disk.is_halted() {
+                break;
+            }
             let now = self.now();
             if self.flight.is_some() {
                 self.land()?;
@@ -79,12 +83,18 @@ impl World {
         match engine.next_sending(now) {
             Ok(Sending::Record(key, request)) => self.call(key, request, now),
             Ok(Sending::Probe(request)) => {
-                self.check_request(&request, now)?;
                 let answer = self.aws.call(&request, true, self.time, &mut self.rng)?;
                 self.heard(answer.spoke, answer.reply.aws_time, now);
                 self.doubt &= !answer.spoke;
-                self.engine().probed(&answer.reply, now);
-                Ok(())
+                let written = self.engine().probed(&answer.reply, now);
+                if let Err(LogError::Full(_)) = written
+                    && self.faulty
+                {
+                    self.submit_at = now.plus(AGAIN);
+                    return Ok(());
+                }
+                self.tick_at = now;
+                if self.done(written)? { self.look() } else { Ok(()) }
             }
             Ok(Sending::Wait(until)) => {
                 self.submit_at = until.max(now.plus(Duration::from_millis(1)));

@@ -62,6 +62,8 @@ struct Line {
     array: bool,
     /// When, by the agent's clock.
     sent: Timestamp,
+    /// The agent did not believe its clock then: it may not know what hour a stamp lies in.
+    doubt: bool,
     /// The error that must come.
     error: Option<&'static str>,
 }
@@ -78,6 +80,8 @@ pub struct Writers {
     clients: [Client; 3],
     items: Vec<Item>,
     claimed: BTreeSet<u64>,
+    /// The agent does not believe its clock.
+    pub doubt: bool,
     /// Millionths sent and acknowledged, by dimension.
     sent_sum: [i128; 5],
     acked_sum: [i128; 5],
@@ -147,7 +151,7 @@ impl Writers {
         let who = rng.usize(0..self.clients.len());
         if kind == Kind::Bad {
             let (line, error) = self.bad(now, rng);
-            let line = (line, Line { items: Vec::new(), array: false, sent: now, error: Some(error) });
+            let line = (line, Line { items: Vec::new(), array: false, sent: now, doubt: self.doubt, error: Some(error) });
             return self.send(who, vec![line], engine, now, rng);
         }
         let items: Vec<usize> = (0..n)
@@ -208,7 +212,7 @@ impl Writers {
     /// A line that must be refused, and how.
     fn bad(&self, now: Timestamp, rng: &mut Rng) -> (String, &'static str) {
         let far = now.plus(Duration::from_secs(3600)).seconds();
-        match rng.u8(0..6) {
+        match rng.u8(0..if self.doubt { 5 } else { 6 }) {
             0 => ("{not JSON".to_owned(), "bad_request"),
             1 => (json!({ "dimension": "nonsense", "quantity": 1 }).to_string(), "unknown_dimension"),
             2 => (json!({ "dimension": "users" }).to_string(), "bad_quantity"),
@@ -225,9 +229,9 @@ impl Writers {
         let json = |i: &usize, rng: &mut Rng| self.items[*i].json(rng);
         let lines: Vec<(String, Line)> = if array {
             let all: Vec<Value> = items.iter().map(|i| json(i, rng)).collect();
-            vec![(Value::from(all).to_string(), Line { items: items.to_vec(), array, sent: now, error: None })]
+            vec![(Value::from(all).to_string(), Line { items: items.to_vec(), array, sent: now, doubt: self.doubt, error: None })]
         } else {
-            let one = |i: &usize| (json(i, rng).to_string(), Line { items: vec![*i], array, sent: now, error: None });
+            let one = |i: &usize| (json(i, rng).to_string(), Line { items: vec![*i], array, sent: now, doubt: self.doubt, error: None });
             items.iter().map(one).collect()
         };
         self.send(who, lines, engine, now, rng);
@@ -280,6 +284,9 @@ impl Writers {
                         (_, Some(expected)) => error == expected || (excused && answer["retryable"] == true),
                         ("disk_full" | "not_durable", _) => excused,
                         ("unknown_dimension", _) => line.items.iter().any(|i| !names(self.items[*i].dimension)),
+                        ("not_ready" | "time_out_of_range", _) if line.doubt => {
+                            line.items.iter().any(|i| self.items[*i].at.is_some())
+                        }
                         ("hour_closed", _) => line.items.iter().any(|i| {
                             let at = self.items[*i].at.map(Timestamp::hour);
                             let moved = !matches!(DIMENSIONS[self.items[*i].dimension].measure, Measure::Sum | Measure::Count);

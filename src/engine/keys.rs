@@ -1,0 +1,87 @@
+//! Keys and ids as the index knows them: their hashes, what is remembered of them, and for how long.
+
+use std::time::Duration;
+
+use super::take::{AT_BACK_MAX, Code, Refusal, refuse};
+use crate::entry::{DimensionId, Increment, Peer, Run, Usage};
+use crate::hour::{Hour, Timestamp};
+use crate::index::{Index, KeyHash, Known, digest};
+
+/// How long a key is remembered at least.
+pub const KEY_REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// Longest key in bytes.
+pub const KEY_BYTES_MAX: usize = 128;
+
+/// The key's hash, and what will be known of it.
+pub(super) fn key_of(
+    peer: Peer,
+    key: &str,
+    increment: &Increment,
+    now: Timestamp,
+) -> Result<(KeyHash, Known), Refusal> {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        let message = format!("a key has 1-{KEY_BYTES_MAX} bytes, this one has {}", key.len());
+        return Err(refuse(Code::BadKey, message));
+    }
+    let hash = key_hash(peer.uid, key);
+    Ok((hash, Known { seq: 0, content: content(increment), expires: expiry(increment, now) }))
+}
+
+/// One name space of keys per writing user.
+fn key_hash(uid: u32, key: &str) -> KeyHash {
+    KeyHash(digest(&[&uid.to_le_bytes(), key.as_bytes()]))
+}
+
+/// A digest of what the caller said. Numbers are compared as numbers, times as times.
+fn content(increment: &Increment) -> [u8; 16] {
+    let DimensionId(dimension) = increment.dimension;
+    // Whether an id is the hour's first is not the caller's word.
+    let quantity = if increment.id.is_some() { 0 } else { increment.quantity };
+    let (dimension, quantity) = (dimension.to_le_bytes(), quantity.to_le_bytes());
+    let at = increment.at.map(|at| at.millis().to_le_bytes());
+    let mut parts: Vec<&[u8]> = vec![&dimension, &quantity, at.as_ref().map_or(&[], |at| at.as_slice())];
+    for (key, value) in increment.tags.iter() {
+        parts.push(key.as_bytes());
+        parts.push(value.as_bytes());
+    }
+    parts.extend(increment.id.as_deref().map(str::as_bytes));
+    digest(&parts)
+}
+
+/// The last hour in which a key is remembered: 24 hours on, and as long as its `at` would be taken. Not less than 24
+/// hours behind the hour it counts in, for a clock that was set back lags behind the hours that are sealed.
+fn expiry(increment: &Increment, now: Timestamp) -> Hour {
+    let day = now.max(increment.hour.start()).plus(KEY_REMEMBERED);
+    increment.at.map_or(day, |at| day.max(at.plus(AT_BACK_MAX))).hour()
+}
+
+/// The hash of an increment's id in its dimension and hour, and what will be known of it: only that it was there.
+pub(super) fn id_of(increment: &Increment, now: Timestamp) -> Option<(KeyHash, Known)> {
+    let id = increment.id.as_deref()?;
+    let DimensionId(dimension) = increment.dimension;
+    let hour = increment.hour.index().to_le_bytes();
+    let hash = KeyHash(digest(&[b"id", &dimension.to_le_bytes(), &hour, id.as_bytes()]));
+    Some((hash, Known { seq: 0, content: [0; 16], expires: expiry(increment, now) }))
+}
+
+/// Whether an entry has anything for the index.
+pub(super) fn has_keys(usage: &Usage) -> bool {
+    usage.runs.iter().any(|run| matches!(run, Run::Full(i) if i.key.is_some() || i.id.is_some()))
+}
+
+/// Puts an entry's keys and ids into the index, as `take` did when it was new.
+pub(super) fn index_keys(usage: &Usage, index: &mut Index) {
+    let mut seq = usage.first_seq;
+    for run in &usage.runs {
+        if let Run::Full(increment) = run {
+            if let Some(key) = &increment.key {
+                let expires = expiry(increment, usage.received);
+                index.add_key(key_hash(usage.peer.uid, key), Known { seq, content: content(increment), expires });
+            }
+            if let Some((hash, known)) = id_of(increment, usage.received).filter(|_| increment.quantity > 0) {
+                index.add_key(hash, Known { seq, ..known });
+            }
+        }
+        seq += run.count();
+    }
+}

@@ -1,0 +1,80 @@
+//! The fold of what the clocks said.
+
+use super::State;
+use super::state::{DimensionState, Measured, OpenHour};
+use crate::config::Measure;
+use crate::decimal::Amount;
+use crate::entry::{Alive, ClockSeen, Entry, Trust};
+use crate::hour::{Hour, Timestamp};
+
+/// Millionths of a second in a millisecond.
+const MILLIONTHS_PER_MS: i128 = 1000;
+
+impl State {
+    /// Takes in when an entry was written. What the clock itself is about tells more than its moment.
+    pub(super) fn apply_moment(&mut self, entry: &Entry) {
+        let at = match entry {
+            Entry::Usage(e) => e.received,
+            Entry::Setup(e) => e.at,
+            Entry::Seal(e) => e.at,
+            Entry::Attempt(e) => e.at,
+            Entry::Answered(e) => e.at,
+            Entry::Closed(e) => e.at,
+            Entry::Settled(e) => e.at,
+            Entry::Released(e) => e.at,
+            Entry::Started(_) | Entry::Alive(_) | Entry::Clock(_) => return,
+        };
+        self.clocks.seen(at);
+    }
+
+    pub(super) fn apply_alive(&mut self, alive: &Alive) {
+        for (hour, ms) in &alive.ran {
+            let hour = (*hour).max(self.open_from);
+            let seconds = Amount::from_millionths(i128::from(*ms) * MILLIONTHS_PER_MS);
+            let metered = |d: &&mut DimensionState| d.rules_for(hour).measure == Measure::Uptime && d.in_force(hour);
+            for dimension in self.dimensions.iter_mut().filter(metered) {
+                dimension.open_hour(hour).measured.see(seconds, alive.reading.at);
+            }
+        }
+        self.clocks.alive(&alive.reading, alive.stopping);
+    }
+
+    pub(super) fn apply_clock(&mut self, seen: &ClockSeen) {
+        match seen.trust {
+            Trust::Doubted { expected, known } => self.clocks.doubted(&seen.reading, expected, known),
+            Trust::Confirmed => {
+                self.clocks.confirmed(&seen.reading);
+                let hour = self.current_hour(seen.reading.at);
+                self.dimensions.iter_mut().for_each(|d| d.recall(hour, seen.reading.at));
+            }
+        }
+    }
+}
+
+impl DimensionState {
+    /// Takes usage that a clock ahead of its time put into hours after `hour` back into it. Nothing of it is lost: only
+    /// of distinct ids, which hours do not remember, the larger count stands, so that none is billed twice.
+    fn recall(&mut self, hour: Hour, now: Timestamp) {
+        let ahead = self.open.split_off(&hour.next());
+        for (_, from) in ahead {
+            let into = self.open_hour(hour);
+            into.absorb(from, now);
+        }
+    }
+}
+
+impl OpenHour {
+    fn absorb(&mut self, other: OpenHour, now: Timestamp) {
+        self.increments += other.increments;
+        self.late += other.late;
+        match (&mut self.measured, other.measured) {
+            (Measured::Total(sum), Measured::Total(more)) => sum.merge(more.iter()),
+            (Measured::Distinct(count), Measured::Distinct(other)) | (Measured::Max(count), Measured::Max(other)) => {
+                *count = other.max(*count);
+            }
+            (Measured::Last { at, value }, Measured::Last { value: later, .. }) => (*at, *value) = (now, later),
+            // The rules changed between the two hours: what was measured by others counts as a level.
+            (measured, other) => measured.see(other.total(), now),
+        }
+    }
+}
