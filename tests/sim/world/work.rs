@@ -118,7 +118,8 @@ impl World {
 
     /// A request leaves: everything that must be true of it, and of the log, at this moment.
     fn call(&mut self, key: RecordKey, request: Request, now: Timestamp) -> Result<(), String> {
-        self.commit()?;
+        // Without a commit of ours: the attempt must be durable already.
+        self.look()?;
         let of = |what: &str| Err(format!("record {key} is sent {what}"));
         if self.doubt {
             return of("while another one is in doubt and AWS has not spoken since");
