@@ -63,7 +63,8 @@ fn far(rng: &mut Rng) -> What {
 
 fn mode(rng: &mut Rng) -> Mode {
     use Mode::{Broken, Denied, Fine, Flaky, Garbage, Silent, Throttling, Unreachable};
-    let modes = [Fine, Fine, Fine, Flaky, Flaky, Flaky, Unreachable, Silent, Silent, Denied, Throttling, Broken, Garbage];
+    let modes =
+        [Fine, Fine, Fine, Flaky, Flaky, Flaky, Unreachable, Silent, Silent, Denied, Throttling, Broken, Garbage];
     rng.choice(modes).unwrap_or(Fine)
 }
 

@@ -10,9 +10,9 @@ use meterd::wal::open;
 use super::World;
 use super::days::Tour;
 use super::ledger::Place;
+use crate::cuts;
 use crate::disk::SimDisk;
 use crate::machine::{self, CHECKPOINT, Fact};
-use crate::cuts;
 
 impl World {
     /// What was explored.

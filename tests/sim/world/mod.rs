@@ -34,10 +34,10 @@ use meterd::entry::{RecordKey, Request};
 use meterd::hour::{Reading, Timestamp};
 use meterd::wal::LogError;
 
+use super::cuts;
 use super::disk::{Fault, SimDisk};
 use super::machine::{Fact, NOW};
 use super::setup::{Config, DIMENSIONS, INSTANCE};
-use super::cuts;
 use aws::{Answer, Aws, Mode};
 use index::{IndexDir, Loss};
 use ledger::Ledger;
@@ -235,7 +235,11 @@ impl World {
             What::Date(seconds) => self.aws.date_off = seconds * 1000,
             What::Refuse(dimension, refused) => {
                 let name = DIMENSIONS[dimension].name.to_owned();
-                if refused { self.aws.refused.insert(name) } else { self.aws.refused.remove(&name) };
+                if refused {
+                    self.aws.refused.insert(name)
+                } else {
+                    self.aws.refused.remove(&name)
+                };
             }
             What::Foreign(dimension) => self.aws.meter_otherwise(DIMENSIONS[dimension].name, self.time.hour()),
             What::Configure => {

@@ -147,11 +147,20 @@ fn spelled(millionths: u64, rng: &mut Rng) -> Value {
 
 impl Writers {
     /// A writer sends so many lines, or one array of them; the agent takes them into its batch.
-    pub fn write(&mut self, kind: Kind, n: usize, array: bool, engine: &mut Engine<SimDisk>, now: Timestamp, rng: &mut Rng) {
+    pub fn write(
+        &mut self,
+        kind: Kind,
+        n: usize,
+        array: bool,
+        engine: &mut Engine<SimDisk>,
+        now: Timestamp,
+        rng: &mut Rng,
+    ) {
         let who = rng.usize(0..self.clients.len());
         if kind == Kind::Bad {
             let (line, error) = self.bad(now, rng);
-            let line = (line, Line { items: Vec::new(), array: false, sent: now, doubt: self.doubt, error: Some(error) });
+            let line =
+                (line, Line { items: Vec::new(), array: false, sent: now, doubt: self.doubt, error: Some(error) });
             return self.send(who, vec![line], engine, now, rng);
         }
         let items: Vec<usize> = (0..n)
@@ -222,22 +231,42 @@ impl Writers {
         }
     }
 
-    fn send_items(&mut self, who: usize, items: &[usize], array: bool, engine: &mut Engine<SimDisk>, now: Timestamp, rng: &mut Rng) {
+    fn send_items(
+        &mut self,
+        who: usize,
+        items: &[usize],
+        array: bool,
+        engine: &mut Engine<SimDisk>,
+        now: Timestamp,
+        rng: &mut Rng,
+    ) {
         for i in items {
             self.items[*i].highest = self.items[*i].highest.max(now);
         }
         let json = |i: &usize, rng: &mut Rng| self.items[*i].json(rng);
         let lines: Vec<(String, Line)> = if array {
             let all: Vec<Value> = items.iter().map(|i| json(i, rng)).collect();
-            vec![(Value::from(all).to_string(), Line { items: items.to_vec(), array, sent: now, doubt: self.doubt, error: None })]
+            vec![(
+                Value::from(all).to_string(),
+                Line { items: items.to_vec(), array, sent: now, doubt: self.doubt, error: None },
+            )]
         } else {
-            let one = |i: &usize| (json(i, rng).to_string(), Line { items: vec![*i], array, sent: now, doubt: self.doubt, error: None });
+            let one = |i: &usize| {
+                (json(i, rng).to_string(), Line { items: vec![*i], array, sent: now, doubt: self.doubt, error: None })
+            };
             items.iter().map(one).collect()
         };
         self.send(who, lines, engine, now, rng);
     }
 
-    fn send(&mut self, who: usize, lines: Vec<(String, Line)>, engine: &mut Engine<SimDisk>, now: Timestamp, rng: &mut Rng) {
+    fn send(
+        &mut self,
+        who: usize,
+        lines: Vec<(String, Line)>,
+        engine: &mut Engine<SimDisk>,
+        now: Timestamp,
+        rng: &mut Rng,
+    ) {
         let client = &mut self.clients[who];
         let peer = Peer { uid: uid(who), ..Peer::default() };
         let connection = client.connection.get_or_insert_with(|| Connection::new(peer, Vec::new()));
@@ -258,7 +287,13 @@ impl Writers {
 
     /// What was taken is durable, or (with the reason) it is not known to be: the answers go out and are checked against
     /// the log.
-    pub fn answer(&mut self, failed: Option<&str>, excused: bool, ledger: &Ledger, names: impl Fn(usize) -> bool) -> Result<(), String> {
+    pub fn answer(
+        &mut self,
+        failed: Option<&str>,
+        excused: bool,
+        ledger: &Ledger,
+        names: impl Fn(usize) -> bool,
+    ) -> Result<(), String> {
         for client in &mut self.clients {
             let Some(connection) = &mut client.connection else { continue };
             match failed {
@@ -274,7 +309,8 @@ impl Writers {
                     if failed.is_some() {
                         return Err(format!("ok after the disk had failed: {answer}"));
                     }
-                    let mut tally = Tally { items: &mut self.items, claimed: &mut self.claimed, sums: &mut self.acked_sum, ledger };
+                    let mut tally =
+                        Tally { items: &mut self.items, claimed: &mut self.claimed, sums: &mut self.acked_sum, ledger };
                     self.duplicates += tally.acknowledge(&line, &answer)?;
                     self.acked += line.items.len() as u64;
                 } else {
@@ -289,13 +325,16 @@ impl Writers {
                         }
                         ("hour_closed", _) => line.items.iter().any(|i| {
                             let at = self.items[*i].at.map(Timestamp::hour);
-                            let moved = !matches!(DIMENSIONS[self.items[*i].dimension].measure, Measure::Sum | Measure::Count);
+                            let moved =
+                                !matches!(DIMENSIONS[self.items[*i].dimension].measure, Measure::Sum | Measure::Count);
                             moved && at.is_some_and(|at| Some(at) < ledger.open_from)
                         }),
                         // Sent again after the clock was set.
-                        ("time_out_of_range", _) => line.items.iter().filter_map(|i| self.items[*i].at).any(|at| {
-                            at < line.sent.minus(AT_BACK_MAX) || at > line.sent.plus(AT_AHEAD_MAX)
-                        }),
+                        ("time_out_of_range", _) => line
+                            .items
+                            .iter()
+                            .filter_map(|i| self.items[*i].at)
+                            .any(|at| at < line.sent.minus(AT_BACK_MAX) || at > line.sent.plus(AT_AHEAD_MAX)),
                         _ => false,
                     };
                     if !allowed {

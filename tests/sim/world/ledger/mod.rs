@@ -2,14 +2,14 @@
 //! it may stand there. Uses none of the roll-up's code. Sees placement, rounding, carry, order, deadlines. Cannot see
 //! whether an entry was durable in time, nor what AWS holds (`look.rs` compares with those).
 
+mod columns;
+mod outcomes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meterd::config::{Late, Measure, Round, ZeroRecords};
-use meterd::entry::{
-    Answered, ClockSeen, Closed, Decision, Ending, Entry, Increment, RecordKey, Request, Rules, Run, Seal, Settled,
-    Setup, Trust, Usage, Verdict,
-};
+use meterd::entry::{ClockSeen, Entry, Increment, RecordKey, Request, Rules, Run, Seal, Setup, Trust, Usage, Verdict};
 use meterd::hour::{Hour, Timestamp};
 use meterd::tags::Tags;
 
@@ -94,20 +94,6 @@ struct Carry {
     from: RecordKey,
     units: BTreeMap<Tags, i128>,
     value: i128,
-}
-
-/// One dimension's columns, in usage millionths.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Columns {
-    pub received: i128,
-    pub open: i128,
-    pub pending: i128,
-    pub accepted: i128,
-    pub with_person: i128,
-    pub expired: i128,
-    pub discarded: i128,
-    pub rounded: i128,
-    pub remainder: i128,
 }
 
 #[derive(Default)]
@@ -287,7 +273,9 @@ impl Ledger {
         let expected = if wanted >= open_from { (wanted, false) } else { (current, true) };
         // While the clock is not believed only the log knows where it should be.
         must(i.hour >= open_from, || format!("{i:?} counts in an hour that is sealed"))?;
-        must(self.doubt || (i.hour, i.late) == expected, || format!("{i:?} taken at {received} counts not in {expected:?}"))?;
+        must(self.doubt || (i.hour, i.late) == expected, || {
+            format!("{i:?} taken at {received} counts not in {expected:?}")
+        })?;
         must(!i.late || matches!(measure, Measure::Sum | Measure::Count), || format!("{i:?} was moved"))?;
         let quantity = i128::from(i.quantity);
         dimension.reported += quantity;
@@ -404,116 +392,5 @@ impl Ledger {
             last: None,
         };
         must(self.records.insert(key, record).is_none(), || "sealed twice".into())
-    }
-
-    fn attempt(&mut self, key: RecordKey, at: Timestamp) -> Result<(), String> {
-        let window = self.window;
-        must(!self.doubt, || format!("{key} is sent by a clock that nobody believes"))?;
-        must(self.records.values().all(|r| !r.in_flight), || "two attempts under way".into())?;
-        let hours = RecordKey { hour: Hour::default(), ..key }..key;
-        let mine = |(other, _): &(&RecordKey, &Record)| other.dimension == key.dimension;
-        for (older, record) in self.records.range(hours).filter(mine) {
-            let may_go = record.place == Place::Pending && at <= record.request.timestamp.plus(window);
-            let goes_first = may_go && !record.too_old && !record.stuck;
-            must(!goes_first, || format!("{key} is sent before {older}"))?;
-        }
-        let record = self.records.get_mut(&key).ok_or("an attempt of no record")?;
-        must(record.place == Place::Pending && !record.too_old, || format!("{key} is sent, and is {record:?}"))?;
-        must(at >= key.hour.end(), || format!("{key} is sent at {at}, before its hour is over"))?;
-        must(at <= record.request.timestamp.plus(window), || format!("{key} is sent at {at}, past its window"))?;
-        record.in_flight = true;
-        record.attempts += 1;
-        Ok(())
-    }
-
-    fn answered(&mut self, answered: &Answered) -> Result<(), String> {
-        let record = self.records.get_mut(&answered.key).ok_or("an answer to no record")?;
-        must(record.in_flight, || format!("an answer without an attempt: {answered:?}"))?;
-        record.in_flight = false;
-        record.last = Some(answered.verdict.clone());
-        record.stuck = false;
-        match &answered.verdict {
-            Verdict::Accepted { .. } => (record.place, record.in_doubt) = (Place::Accepted, false),
-            Verdict::Conflict => (record.place, record.in_doubt) = (Place::Conflict, false),
-            Verdict::Ambiguous => (record.in_doubt, record.stuck) = (true, true),
-            Verdict::Refused if !record.in_doubt => record.place = Place::Held,
-            Verdict::OutOfBounds { window_passed } => (record.too_old, record.stuck) = (*window_passed, true),
-            Verdict::Refused | Verdict::NotTaken | Verdict::Blocked => {}
-        }
-        Ok(())
-    }
-
-    fn closed(&mut self, closed: &Closed) -> Result<(), String> {
-        let (window, late) = (self.window, self.late);
-        must(!self.doubt, || format!("{closed:?} by a clock that nobody believes"))?;
-        let record = self.records.get_mut(&closed.key).ok_or("the end of no record")?;
-        let over = closed.at > record.request.timestamp.plus(window) || record.too_old;
-        must(record.place == Place::Pending && !record.in_flight && over, || format!("closed too early: {record:?}"))?;
-        let expected = match late {
-            _ if record.in_doubt => Ending::InDoubt,
-            Late::Expire => Ending::Expired,
-            Late::CarryForward => Ending::Carried,
-        };
-        must(closed.ending == expected, || format!("{closed:?}, not {expected:?}: {record:?}"))?;
-        match closed.ending {
-            Ending::InDoubt => record.place = Place::InDoubt,
-            Ending::Expired => record.place = Place::Expired,
-            Ending::Carried => self.carry(closed.key),
-        }
-        Ok(())
-    }
-
-    fn settled(&mut self, settled: &Settled) -> Result<(), String> {
-        let record = self.records.get_mut(&settled.key).ok_or("a decision on no record")?;
-        must(record.place.with_person(), || format!("nobody was asked: {settled:?}"))?;
-        match settled.decision {
-            Decision::Accepted => record.place = Place::Accepted,
-            Decision::WriteOff => record.place = Place::Discarded,
-            Decision::Retry => (record.place, record.stuck) = (Place::Pending, false),
-            Decision::Carry => self.carry(settled.key),
-        }
-        Ok(())
-    }
-
-    fn carry(&mut self, key: RecordKey) {
-        let Some(record) = self.records.get_mut(&key) else { return };
-        record.place = Place::Carried;
-        let carry = Carry { from: key, units: shares(&record.request), value: record.value };
-        self.dimensions[usize::from(key.dimension.0)].carry.push(carry);
-    }
-
-    /// Where every unit of a dimension is.
-    pub fn columns(&self, at: usize) -> Columns {
-        let dimension = &self.dimensions[at];
-        let open: i128 = dimension.open.iter().map(|(hour, open)| dimension.measured(*hour, open)).sum();
-        let carry: i128 = dimension.carry.iter().map(|carry| carry.value).sum();
-        let mine = self.records.iter().filter(|(key, _)| usize::from(key.dimension.0) == at);
-        let mut columns = Columns {
-            received: dimension.sealed + open,
-            open: open + carry,
-            rounded: dimension.rounded,
-            remainder: dimension.remainder.values().sum(),
-            ..Columns::default()
-        };
-        for (_, record) in mine {
-            match record.place {
-                Place::Pending => columns.pending += record.value,
-                Place::Accepted => columns.accepted += record.value,
-                Place::Held | Place::Conflict | Place::InDoubt => columns.with_person += record.value,
-                Place::Expired => columns.expired += record.value,
-                Place::Discarded => columns.discarded += record.value,
-                Place::Carried => {}
-            }
-        }
-        columns
-    }
-}
-
-impl Columns {
-    /// Whether everything that was received is in exactly one place.
-    pub fn balance(&self) -> bool {
-        let places =
-            self.open + self.pending + self.accepted + self.with_person + self.expired + self.discarded + self.remainder;
-        self.received + self.rounded == places
     }
 }
