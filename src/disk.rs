@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
 /// A directory in which the agent keeps its state.
 pub trait Disk: Send + Sync + 'static {
     /// An open file.
@@ -21,6 +23,9 @@ pub trait Disk: Send + Sync + 'static {
     fn list(&self, dir: &str) -> io::Result<Vec<String>>;
     /// Renames a file within the directory tree; durable only after `sync_dir`.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Lets two files change their names, at once and both; durable only after `sync_dir`. An error of kind `Unsupported`
+    /// or `InvalidInput` where the file system has no such thing.
+    fn exchange(&self, one: &str, other: &str) -> io::Result<()>;
     /// Removes a file; durable only after `sync_dir`.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes a directory if it is missing; durable only after `sync_dir` of its parent.
@@ -93,6 +98,11 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.root.join(from), self.root.join(to))
+    }
+
+    fn exchange(&self, one: &str, other: &str) -> io::Result<()> {
+        let (one, other) = (self.root.join(one), self.root.join(other));
+        Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

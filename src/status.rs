@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::config::Late;
 use crate::disk::Disk;
 use crate::engine::Engine;
+use crate::entry::Hold;
 use crate::hour::Timestamp;
 use crate::rollup::State;
 use crate::rollup::books::Books;
@@ -64,6 +65,8 @@ pub struct LogStatus {
     pub segments: u64,
     /// Bytes of all segments.
     pub bytes: u64,
+    /// Increments that damage to the disk took, of those that were acknowledged.
+    pub lost_increments: u64,
     /// Whether it takes nothing more.
     pub poisoned: bool,
     /// Whether usage is refused for want of room.
@@ -153,6 +156,7 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -
             accepted_seq: state.accepted_seq,
             segments: log.segment_id(),
             bytes: log.segment_id() * log.segment_bytes(),
+            lost_increments: state.lost_increments,
             poisoned: log.poisoned().is_some(),
             disk_full: engine.disk_full(),
             slowest_sync_ms: u64::try_from(log.slowest_sync().as_millis()).unwrap_or(u64::MAX),
@@ -169,6 +173,34 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -
         gate: "open",
         attention: attention(engine, &books, now),
         books,
+    }
+}
+
+/// What can be said while the log is not open: `why` it is not, with what to do. The figures of a log that nobody has read
+/// yet are zero, and no books are shown.
+pub fn not_ready(instance: Option<&str>, product: &str, why: Attention, started: Timestamp, now: Timestamp) -> Status {
+    Status {
+        version: env!("CARGO_PKG_VERSION"),
+        instance_id: instance.map(str::to_owned),
+        product_code: product.to_owned(),
+        ready: false,
+        uptime_s: now.since(started).as_secs(),
+        now: now.to_string(),
+        log: LogStatus {
+            accepted_seq: 0,
+            segments: 0,
+            bytes: 0,
+            poisoned: false,
+            disk_full: why.code == "disk_full",
+            slowest_sync_ms: 0,
+        },
+        open_hour: OpenHourStatus { hour: now.hour().to_string(), dimensions: Vec::new() },
+        records: counts(&State::default()),
+        oldest_pending: None,
+        aws: AwsStatus { last_success: None, consecutive_failures: 0, last_error: None, clock_skew_ms: None },
+        gate: "open",
+        attention: vec![why],
+        books: Vec::new(),
     }
 }
 
@@ -216,9 +248,13 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
         let message = format!("segment {} is damaged from byte {} to {}", gap.segment, gap.span.from, gap.span.to);
         add("log_damaged", message, "copies are in quarantine/ of the state directory; check the disk", None);
     }
+    let free_some = "free some space on the state directory's disk; it heals by itself";
     if engine.disk_full() {
         let message = "no room for another log segment: usage is refused with disk_full".into();
-        add("disk_full", message, "free some space on the state directory's disk; it heals by itself", None);
+        add("disk_full", message, free_some, None);
+    } else if let Some(why) = engine.log().no_room() {
+        let message = format!("{why}: usage is taken only until the log's last segment is full");
+        add("disk_nearly_full", message, free_some, None);
     }
     if state.instance.is_none() {
         let message = "the instance's id is not known yet: usage is taken, nothing is sealed".into();
@@ -235,7 +271,7 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
         add("clock_doubt", message, remedy, Some(doubt.reading.at));
     }
     aws_attention(engine, now, &mut add);
-    let with_person: [(Waits, _, _, _); 4] = [
+    let with_person: [(Waits, _, _, _); 5] = [
         (
             |r| r.phase == Phase::Conflict,
             "conflict",
@@ -249,13 +285,19 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
             "look it up in AWS's records (CloudTrail), then `meterd settle HOUR DIMENSION accepted|carry|write-off`",
         ),
         (
-            RecordState::is_spike,
+            |r| r.is_held_back() && r.record.hold == Some(Hold::Damaged),
+            "damaged",
+            "the disk lost entries of an hour: its record may have been sent before, and otherwise",
+            "compare with AWS's records (CloudTrail), then `meterd release HOUR DIMENSION` or `meterd settle`",
+        ),
+        (
+            |r| r.is_held_back() && r.record.hold != Some(Hold::Damaged),
             "spike",
             "a record is above its dimension's hold_above and waits for a person",
             "make sure that the usage is real, then `meterd release HOUR DIMENSION [--at-most N]`; see `meterd records`",
         ),
         (
-            |r| r.phase == Phase::Held && !r.is_spike(),
+            |r| r.phase == Phase::Held && !r.is_held_back(),
             "held",
             "AWS refuses a record as it is",
             "see `meterd records --state held` for AWS's words; mend it, then `meterd settle HOUR DIMENSION retry`",

@@ -32,9 +32,11 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         &[
             "src/agent/admin.rs",
             "src/agent/lock.rs",
+            "src/agent/recovery.rs",
             "src/agent/run.rs",
             "src/cli/demo/agent.rs",
             "src/clock.rs",
+            "src/disk.rs",
             "src/ingest/listener.rs",
         ],
     ),

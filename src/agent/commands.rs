@@ -36,8 +36,8 @@ pub enum Command {
     Instance(String),
     /// How are things?
     Status(oneshot::Sender<Box<Status>>),
-    /// Every record: those that something can still happen to, and the history.
-    Records(oneshot::Sender<(Vec<RecordState>, History)>),
+    /// Every record: those that something can still happen to, and the history; or why nobody can tell.
+    Records(oneshot::Sender<Result<(Vec<RecordState>, History), String>>),
     /// A person has decided about a record that waits for one.
     Settle {
         /// The dimension's name.

@@ -125,8 +125,8 @@ async fn usage(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<
 }
 
 async fn records(core: &Handle) -> Result<Answer, Gone> {
-    let (current, history) = core.ask(Command::Records).await?;
-    Ok(match view::records(current, history) {
+    let read = core.ask(Command::Records).await?;
+    Ok(match read.and_then(|(current, history)| view::records(current, history)) {
         Ok(records) => json(StatusCode::OK, &records),
         Err(why) => json(StatusCode::SERVICE_UNAVAILABLE, &problem("not_ready", &why)),
     })

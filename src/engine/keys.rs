@@ -48,8 +48,8 @@ fn content(increment: &Increment) -> [u8; 16] {
     digest(&parts)
 }
 
-/// The last hour in which a key is remembered: 24 hours on, and as long as its `at` would be taken. Not less than 24
-/// hours behind the hour it counts in, for a clock that was set back lags behind the hours that are sealed.
+/// The last hour in which a key is remembered: 24 hours on, and as long as its `at` would be taken. Counted from the hour
+/// that the increment counts in where the clock lies behind it, for keys are forgotten by sealed hours.
 fn expiry(increment: &Increment, now: Timestamp) -> Hour {
     let day = now.max(increment.hour.start()).plus(KEY_REMEMBERED);
     increment.at.map_or(day, |at| day.max(at.plus(AT_BACK_MAX))).hour()

@@ -5,8 +5,11 @@
 //! (`ok`, a request to AWS) leaves before [`Engine::commit`] has succeeded.
 
 mod building;
+mod configure;
 mod deadlines;
+mod echo;
 mod keys;
+mod options;
 mod recover;
 mod release;
 mod sending;
@@ -14,6 +17,7 @@ mod settle;
 mod take;
 mod watch;
 
+pub use options::Options;
 pub use recover::read_only;
 pub use release::Gone;
 pub use sending::Sending;
@@ -22,11 +26,10 @@ pub use take::{Code, NewIncrement, Refusal, Taken};
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::config::{self, Measure, Offset, ZeroRecords};
+use crate::config::{self, ZeroRecords};
 use crate::disk::Disk;
-use crate::entry::{self, Answered, Closed, DimensionId, Ending, Entry, Rules, Setup, Verdict};
+use crate::entry::{self, Answered, Closed, Damaged, Ending, Entry, Verdict};
 use crate::hour::{Hour, Reading, Timestamp};
 use crate::index::{Index, IndexError};
 use crate::rollup::State;
@@ -35,38 +38,12 @@ use crate::submit::outbox::Outbox;
 use crate::wal::log::kind as log_kind;
 use crate::wal::open::{self as wal_open, Entry as LogEntry};
 use crate::wal::spares::Need;
-use crate::wal::{Log, LogError, LogId, OpenError, Purpose, Report};
+use crate::wal::{Log, LogError, LogId, OpenError, Report};
 use building::Building;
-use recover::{catch_up, fold};
-
-/// What an engine is opened with.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The product's code.
-    pub product_code: String,
-    /// The configured dimensions, in order.
-    pub dimensions: Vec<Rules>,
-    /// See [`config::Submit`].
-    pub window: Duration,
-    /// See [`config::Submit`].
-    pub late: config::Late,
-    /// See [`config::Submit`].
-    pub zero_records: ZeroRecords,
-    /// How long an hour stays open for usage that is stamped with it.
-    pub grace: Duration,
-    /// How long after an hour its records go out.
-    pub offset: Offset,
-    /// The instance, if it is known.
-    pub instance: Option<String>,
-    /// Length of a new segment in bytes.
-    pub segment_bytes: u64,
-    /// Whether usage is real.
-    pub purpose: Purpose,
-    /// Whether our clock is held against AWS's; not where it is one of its own.
-    pub judge_clock: bool,
-    /// Whether helpers run in threads of their own; off in simulations.
-    pub threads: bool,
-}
+pub use configure::DIMENSIONS_EVER_MAX;
+use configure::Known;
+use echo::{Echoes, Folding};
+use recover::catch_up;
 
 /// Why an engine cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -88,32 +65,6 @@ pub enum EngineError {
     TooManyDimensions(usize),
 }
 
-/// Most dimensions that one log can ever know, renamed and removed ones included.
-pub const DIMENSIONS_EVER_MAX: usize = 1024;
-
-/// A dimension as the socket's words reach it.
-#[derive(Debug, Clone)]
-struct Known {
-    id: DimensionId,
-    measure: Measure,
-    /// Why nobody reports it, if so.
-    not_reported: Option<String>,
-}
-
-impl Known {
-    fn new(id: DimensionId, rules: &Rules) -> Self {
-        Known { id, measure: rules.measure, not_reported: Known::not_reported(rules) }
-    }
-
-    fn not_reported(rules: &Rules) -> Option<String> {
-        if rules.measure == Measure::Uptime {
-            return Some("is metered by the agent itself; nothing is to be reported".into());
-        }
-        let sources: Vec<&str> = rules.from.iter().map(|source| source.name.as_str()).collect();
-        (!sources.is_empty()).then(|| format!("is made of others; report {}", sources.join(", ")))
-    }
-}
-
 /// The log, the state folded from it, the index beside it, and the outbox.
 pub struct Engine<D: Disk> {
     log: Log<D>,
@@ -131,6 +82,8 @@ pub struct Engine<D: Disk> {
     deadlines: deadlines::Deadlines,
     /// What the clocks said last.
     reading: Reading,
+    /// What is to be written a second time.
+    echoes: Echoes,
 }
 
 impl<D: Disk> Engine<D> {
@@ -143,7 +96,7 @@ impl<D: Disk> Engine<D> {
     ) -> Result<Self, EngineError> {
         let reading = reading.into();
         let now = reading.at;
-        let mut state = State::default();
+        let mut folding = Folding::default();
         let mut first_seq = None;
         let mut folded = Vec::new();
         let log_options = wal_open::Options {
@@ -156,8 +109,13 @@ impl<D: Disk> Engine<D> {
         let opened = wal_open::open(Arc::clone(&disk), &log_options, &mut |e: LogEntry<'_>| {
             let seq = e.seq;
             first_seq.get_or_insert(seq);
-            fold(&mut state, e, &mut |change| folded.push((seq, change)))
+            folding.fold(e, &mut |change| folded.push((seq, change)))
         })?;
+        if opened.report.ends_in_gap {
+            folding.open_gap();
+        }
+        let damaged = folding.is_damaged();
+        let Folding { state, echoes, .. } = folding;
         let mut index = open_index(opened.log.id())?;
         if index.applied() >= opened.log.next_seq() {
             tracing::warn!("the index is ahead of the log; making it anew");
@@ -186,7 +144,11 @@ impl<D: Disk> Engine<D> {
             aws: sending::AwsSeen::default(),
             deadlines: deadlines::Deadlines::default(),
             reading,
+            echoes,
         };
+        if damaged {
+            engine.hold_what_damage_touched(now)?;
+        }
         engine.heed(reading)?;
         engine.started()?;
         engine.settle_interrupted(now)?;
@@ -220,65 +182,15 @@ impl<D: Disk> Engine<D> {
         &self.options
     }
 
-    /// Whether usage is refused because the disk is full.
+    /// Whether usage is refused because the disk is full. What was refused last may be taken by now.
     pub fn disk_full(&self) -> bool {
-        self.full
+        self.full && self.log.no_room().is_some()
     }
 
     /// Names the instance, once it is known.
     pub fn set_instance(&mut self, instance: String, now: Timestamp) -> Result<(), EngineError> {
         self.options.instance = Some(instance);
         self.configure(now)
-    }
-
-    /// Writes the configuration down if it differs from what the log says.
-    fn configure(&mut self, now: Timestamp) -> Result<(), EngineError> {
-        let mut next = self.state.dimensions.len();
-        let mut dimensions = Vec::new();
-        for rules in &self.options.dimensions {
-            let id = self.state.dimension_named(&rules.name).unwrap_or_else(|| {
-                next += 1;
-                DimensionId(u16::try_from(next - 1).unwrap_or(u16::MAX))
-            });
-            dimensions.push((id, rules.clone()));
-        }
-        if next > DIMENSIONS_EVER_MAX {
-            return Err(EngineError::TooManyDimensions(self.state.dimensions.len()));
-        }
-        self.names = dimensions.iter().map(|(id, rules)| (rules.name.clone(), Known::new(*id, rules))).collect();
-        let reported = dimensions.iter().filter(|(_, rules)| Known::not_reported(rules).is_none());
-        let mut listed: Vec<&str> = reported.map(|(_, rules)| rules.name.as_str()).collect();
-        listed.sort_unstable();
-        self.listed = listed.join(", ");
-        let setup = Setup {
-            at: now,
-            product_code: self.options.product_code.clone(),
-            // Metadata that is merely late does not take the instance's name away.
-            instance: self.options.instance.clone().or_else(|| self.state.instance.clone()),
-            dimensions,
-            window_ms: u64::try_from(self.options.window.as_millis()).unwrap_or(u64::MAX),
-            late: self.options.late,
-            zero_records: self.options.zero_records,
-        };
-        if !self.is_in_force(&setup) {
-            self.record(&Entry::Setup(setup), Need::Control, now)?;
-        }
-        Ok(())
-    }
-
-    fn is_in_force(&self, setup: &Setup) -> bool {
-        let rules = |id: &DimensionId| {
-            let dimension = self.state.dimension(*id)?;
-            dimension.configured.then(|| dimension.newest_rules())
-        };
-        let configured = self.state.dimensions.iter().filter(|d| d.configured).count();
-        self.state.product_code == setup.product_code
-            && self.state.instance == setup.instance
-            && self.state.window.as_millis() == u128::from(setup.window_ms)
-            && self.state.late == setup.late
-            && self.state.zero_records == setup.zero_records
-            && configured == setup.dimensions.len()
-            && setup.dimensions.iter().all(|(id, new)| rules(id) == Some(new))
     }
 
     /// An attempt that the last run began and did not end may have been taken.
@@ -295,17 +207,48 @@ impl<D: Disk> Engine<D> {
     /// The one way in: appends an entry to the log's batch and folds it. A segment begins with a checkpoint, so that a
     /// start reads that and what follows it.
     fn record(&mut self, entry: &Entry, need: Need, now: Timestamp) -> Result<(), LogError> {
+        if self.echoes.is_overdue() {
+            self.repeat(now)?;
+        }
         let payload = entry.encode().map_err(unwritable)?;
         if !self.log.fits(payload.len()) {
             self.log.roll(need, now)?;
             let checkpoint = entry::encode(&self.state).map_err(unwritable)?;
-            self.log.append(entry::kind::CHECKPOINT, &checkpoint, need, now)?;
+            self.append(entry::kind::CHECKPOINT, &checkpoint, need, now)?;
         }
-        self.log.append(entry.kind(), &payload, need, now)?;
+        self.append(entry.kind(), &payload, need, now)?;
         for record in self.state.apply(entry) {
             self.index.add_record(record);
         }
         Ok(())
+    }
+
+    fn append(&mut self, kind: u8, payload: &[u8], need: Need, now: Timestamp) -> Result<(), LogError> {
+        let seq = self.log.next_seq();
+        self.log.append(kind, payload, need, now)?;
+        self.echoes.note(seq, kind, payload);
+        Ok(())
+    }
+
+    /// Writes what is not usage a second time. Where it does not fit the checkpoint of the next segment stands in for it.
+    fn repeat(&mut self, now: Timestamp) -> Result<(), LogError> {
+        let payload = entry::encode(&self.echoes.echo()).map_err(unwritable)?;
+        let seq = self.log.next_seq();
+        if self.log.fits(payload.len()) {
+            self.log.append(entry::kind::ECHO, &payload, Need::Control, now)?;
+        }
+        self.echoes.echoed(seq);
+        Ok(())
+    }
+
+    /// Entries are lost for good: hours that they may have sealed and records that they may have settled wait for a
+    /// person.
+    fn hold_what_damage_touched(&mut self, now: Timestamp) -> Result<(), LogError> {
+        let through = self.state.current_hour(now);
+        let pending = self.state.records.values().filter(|r| r.phase == Phase::Pending);
+        let records: Vec<_> = pending.map(|r| r.record.key).collect();
+        tracing::error!(%through, records = records.len(), "damage took entries that stand nowhere else; their hours are held");
+        self.record(&Entry::Damaged(Damaged { at: now, through, records }), Need::Control, now)
     }
 
     /// Makes everything so far durable. Only after this has succeeded may anything be told to the outside.
@@ -398,6 +341,9 @@ impl<D: Disk> Engine<D> {
 
     /// Marks the proof of durability after a quiet moment.
     pub fn idle(&mut self, now: Timestamp) -> Result<(), LogError> {
+        if self.echoes.is_due() {
+            self.repeat(now)?;
+        }
         self.append_mark(log_kind::IDLE, now)
     }
 
@@ -406,6 +352,7 @@ impl<D: Disk> Engine<D> {
     pub fn stop(mut self, now: Timestamp) -> Result<(), LogError> {
         self.flush_building(now)?;
         self.alive(true)?;
+        self.repeat(now)?;
         self.commit(now)?;
         self.append_mark(log_kind::CLEAN_STOP, now)?;
         self.append_mark(log_kind::CLEAN_STOP, now)?;

@@ -19,8 +19,8 @@ pub enum NotSettled {
         /// The hour as given.
         hour: Hour,
     },
-    /// No such record waits for being above its ceiling.
-    #[error("no record of {dimension} {hour} is held for being above hold_above; see `meterd records --state held`")]
+    /// No such record was held back.
+    #[error("no record of {dimension} {hour} is held back by the agent; see `meterd records --state held`")]
     NotHeld {
         /// The dimension as given.
         dimension: String,

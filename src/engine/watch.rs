@@ -49,12 +49,15 @@ impl<D: Disk> Engine<D> {
             return Ok(());
         };
         self.reading.at = now;
-        match (apart(aws, now) <= STEP_MAX, self.state.clocks.doubt.is_some()) {
+        let clocks = &self.state.clocks;
+        // Before AWS spoke nothing may have told where the clock should be.
+        let unknown = clocks.doubt.is_none() || clocks.trusted.is_none();
+        match (apart(aws, now) <= STEP_MAX, clocks.doubt.is_some()) {
             (true, true) => {
                 tracing::info!(clock = %now, "AWS's clock confirms this machine's; hours are sealed again");
                 self.trust(Trust::Confirmed)
             }
-            (false, false) => {
+            (false, _) if unknown => {
                 tracing::warn!(clock = %now, %aws, "AWS's clock says otherwise; no hour is sealed until they agree");
                 self.trust(Trust::Doubted { expected: aws, known: true })
             }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::DimensionId;
-use crate::config::{Included, Late, Measure, Round, Source, ZeroRecords};
+use crate::config::{Dimension, Included, Late, Measure, Round, Source, ZeroRecords};
 use crate::decimal::Amount;
 use crate::hour::Timestamp;
 
@@ -26,6 +26,21 @@ pub struct Rules {
     pub included: Option<Included>,
     /// Other dimensions this one is made of.
     pub from: Vec<Source>,
+}
+
+impl From<&Dimension> for Rules {
+    fn from(dimension: &Dimension) -> Self {
+        Rules {
+            name: dimension.name.clone(),
+            measure: dimension.measure,
+            sticky: dimension.sticky,
+            unit: dimension.unit,
+            round: dimension.round,
+            hold_above: dimension.hold_above,
+            included: dimension.included.clone(),
+            from: dimension.from.clone(),
+        }
+    }
 }
 
 /// The configuration in force, as far as the books depend on it, and whose log this is. Written when it changes.

@@ -25,7 +25,8 @@ const RECORD: u8 = b'r';
 
 /// An open sled database that belongs to the log.
 pub(super) struct Store {
-    db: sled::Db,
+    /// `None` only while it is being dropped.
+    db: Option<sled::Db>,
     log: LogId,
     /// What is in memory of the runs, oldest first.
     runs: RwLock<Vec<Arc<Run>>>,
@@ -40,17 +41,31 @@ pub(super) fn wipe(dir: &Path) -> io::Result<()> {
     }
 }
 
+impl Drop for Store {
+    /// sled writes when it is closed, and panics if the disk has failed: what it could not write comes from the log again.
+    fn drop(&mut self) {
+        let db = self.db.take();
+        let closed = guarded(|| {
+            drop(db);
+            Ok(())
+        });
+        if let Err(why) = closed {
+            tracing::warn!(why, "the index could not be closed");
+        }
+    }
+}
+
 impl Store {
     /// Opens or makes it. sled may panic on files it does not like; that is an error like any other here. An open that
     /// succeeds proves nothing, so the tag is checked, and that each run's pages are there.
     pub(super) fn open(dir: &Path, log: LogId) -> Result<Self, String> {
         // The log is what is durable: sled's own flushing is only there so that a restart finds most of it.
         let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000));
-        let store = Store { db: guarded(|| config.open())?, log, runs: RwLock::default() };
-        match guarded(|| store.db.get(META))? {
-            None if store.db.is_empty() => {
+        let store = Store { db: Some(guarded(|| config.open())?), log, runs: RwLock::default() };
+        match guarded(|| store.db()?.get(META))? {
+            None if guarded(|| Ok(store.db()?.is_empty()))? => {
                 let tag = encode(&(log, 0u64)).map_err(text)?;
-                guarded(|| store.db.insert(META, tag))?;
+                guarded(|| store.db()?.insert(META, tag))?;
             }
             None => return Err("it has no tag".into()),
             Some(tag) => {
@@ -65,14 +80,18 @@ impl Store {
         Ok(store)
     }
 
+    fn db(&self) -> sled::Result<&sled::Db> {
+        self.db.as_ref().ok_or_else(|| sled::Error::Unsupported("the index is closed".into()))
+    }
+
     fn read_runs(&self) -> Result<Vec<Arc<Run>>, String> {
         let mut runs = Vec::new();
         let mut pages = 0;
         guarded(|| {
-            for item in self.db.scan_prefix([RUN]) {
+            for item in self.db()?.scan_prefix([RUN]) {
                 runs.push(item?.1);
             }
-            pages = self.db.scan_prefix([PAGE]).keys().filter(Result::is_ok).count();
+            pages = self.db()?.scan_prefix([PAGE]).keys().filter(Result::is_ok).count();
             Ok(())
         })?;
         let runs: Vec<Run> = runs.iter().map(|bytes| decode(bytes).map_err(text)).collect::<Result<_, _>>()?;
@@ -84,21 +103,21 @@ impl Store {
 
     /// The number of the last frame applied; 0 if that cannot be told.
     pub(super) fn applied(&self) -> u64 {
-        let tag = guarded(|| self.db.get(META)).ok().flatten();
+        let tag = guarded(|| self.db()?.get(META)).ok().flatten();
         tag.and_then(|tag| decode::<(LogId, u64)>(&tag).ok()).map_or(0, |(_, applied)| applied)
     }
 
     /// Forgets everything.
     pub(super) fn clear(&self) -> Result<(), String> {
         self.runs.write().unwrap_or_else(PoisonError::into_inner).clear();
-        guarded(|| self.db.clear())
+        guarded(|| self.db()?.clear())
     }
 
     /// What is known of a key: the newest run that has it speaks.
     pub(super) fn key(&self, hash: &KeyHash) -> Result<Option<Known>, String> {
         let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner);
         for (run, at) in runs.iter().rev().filter_map(|run| Some((run, run.page_of(hash)?))) {
-            let bytes = guarded(|| self.db.get(page_name(run.id, at)))?;
+            let bytes = guarded(|| self.db()?.get(page_name(run.id, at)))?;
             let bytes = bytes.ok_or_else(|| format!("page {at} of run {} is missing", run.id))?;
             let page: Page = decode(&bytes).map_err(text)?;
             if let Some(known) = run::find(&page, hash) {
@@ -131,7 +150,7 @@ impl Store {
             (0..run.pages()).for_each(|at| batch.remove(page_name(run.id, at)));
         }
         batch.insert(META, encode(&(self.log, fresh.applied)).map_err(text)?);
-        guarded(|| self.db.apply_batch(batch))?;
+        guarded(|| self.db()?.apply_batch(batch))?;
         kept.extend(added);
         *self.runs.write().unwrap_or_else(PoisonError::into_inner) = kept;
         Ok(())
@@ -140,7 +159,8 @@ impl Store {
     /// Every record in it, oldest first.
     pub(super) fn records(&self) -> Result<Vec<RecordState>, String> {
         let mut records = Vec::new();
-        for item in self.db.scan_prefix([RECORD]) {
+        let db = self.db().map_err(|e| e.to_string())?;
+        for item in db.scan_prefix([RECORD]) {
             let (_, bytes) = item.map_err(|e| e.to_string())?;
             records.push(decode(&bytes).map_err(text)?);
         }

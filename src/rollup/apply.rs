@@ -8,8 +8,8 @@ use super::tagged::Tagged;
 use crate::config::Measure;
 use crate::decimal::Amount;
 use crate::entry::{
-    Answered, Attempt, Carry, Closed, Decision, DimensionId, Ending, Entry, Increment, Kept, RecordKey, Released, Run,
-    Seal, SealedDimension, Settled, Setup, Usage, Verdict,
+    Answered, Attempt, Carry, Closed, Damaged, Decision, DimensionId, Ending, Entry, Increment, Kept, RecordKey,
+    Released, Run, Seal, SealedDimension, Settled, Setup, Usage, Verdict,
 };
 use crate::hour::{Hour, Timestamp};
 use crate::tags::Tags;
@@ -30,11 +30,15 @@ impl State {
             Entry::Started(started) => self.clocks.started(&started.reading),
             Entry::Alive(alive) => self.apply_alive(alive),
             Entry::Clock(seen) => self.apply_clock(seen),
+            // It mends what is folded, see the engine's recovery; by itself it says nothing new.
+            Entry::Echo(_) => {}
+            Entry::Damaged(damaged) => self.apply_damaged(damaged),
         }
         Vec::new()
     }
 
     fn apply_usage(&mut self, usage: &Usage) {
+        self.lost_increments += usage.first_seq.saturating_sub(self.accepted_seq + 1);
         self.accepted_seq = usage.first_seq + usage.count() - 1;
         for run in &usage.runs {
             match run {
@@ -122,8 +126,13 @@ impl State {
         }
         self.open_from = seal.through.next();
         self.clocks.sealed_through(seal.through);
+        self.damaged_through = self.damaged_through.filter(|through| *through >= self.open_from);
         for dimension in &mut self.dimensions {
-            // What is not named in the seal had nothing in the hour.
+            // What is not named in the seal had nothing in the hour. Earlier hours can only be there if damage took their
+            // seal, and with it the record.
+            let unsealed = dimension.open.range(..seal.hour).map(|(_, open)| open.measured.total()).sum();
+            dimension.totals.sealed += unsealed;
+            dimension.totals.lost += unsealed;
             dimension.open.retain(|hour, _| *hour > seal.through);
             let in_force = dimension.next_rules.partition_point(|(from, _)| *from <= self.open_from);
             if let Some((_, rules)) = dimension.next_rules.drain(..in_force).last() {
@@ -144,7 +153,7 @@ impl State {
         (dimension.level, dimension.used) = (*level, *used);
         let Some(record) = &sealed.record else { return };
         let mut state = RecordState::sealed(record.clone());
-        if state.is_spike() {
+        if state.is_held_back() {
             // What does not fit into a record that waits for a person waits with it.
             state.spill.clone_from(&sealed.spill);
             dimension.carry = Vec::new();
@@ -162,6 +171,17 @@ impl State {
             }
         }
         self.records.insert(record.key, state);
+    }
+
+    /// Nobody can tell any more what became of these: AWS is asked again with the same requests, and what it no longer
+    /// takes is not carried.
+    fn apply_damaged(&mut self, damaged: &Damaged) {
+        self.damaged_through = Some(damaged.through);
+        for key in &damaged.records {
+            if let Some(record) = self.records.get_mut(key) {
+                record.ambiguous = true;
+            }
+        }
     }
 
     fn apply_attempt(&mut self, attempt: &Attempt) {
@@ -224,7 +244,7 @@ impl State {
     }
 
     fn apply_released(&mut self, released: &Released) -> Vec<RecordState> {
-        let waiting = self.records.get_mut(&released.key).filter(|r| r.is_spike());
+        let waiting = self.records.get_mut(&released.key).filter(|r| r.is_held_back());
         let Some(record) = waiting else { return Vec::new() };
         record.decided = Some((released.by, released.at));
         let mut key = released.key;

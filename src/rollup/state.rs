@@ -40,6 +40,10 @@ pub struct State {
     pub last_success: Option<Timestamp>,
     /// When the agent ran, and whether the clock is believed.
     pub clocks: Clocks,
+    /// Increments that damage to the disk took before their hour was sealed.
+    pub lost_increments: u64,
+    /// Hours up to this one may have been sealed by an entry that damage took.
+    pub damaged_through: Option<Hour>,
 }
 
 /// Records that are gone from [`State::records`], by what became of them.
@@ -224,7 +228,7 @@ impl RecordState {
     /// A record that was sealed just now.
     pub fn sealed(record: Record) -> Self {
         RecordState {
-            phase: if record.above.is_some() { Phase::Held } else { Phase::Pending },
+            phase: if record.hold.is_some() { Phase::Held } else { Phase::Pending },
             record,
             attempts: 0,
             in_flight: false,
@@ -241,9 +245,9 @@ impl RecordState {
         }
     }
 
-    /// Whether it waits because it is above its dimension's ceiling, and has never been sent.
-    pub fn is_spike(&self) -> bool {
-        self.phase == Phase::Held && self.record.above.is_some() && self.attempts == 0
+    /// Whether it has waited for a person from the start, and was never sent.
+    pub fn is_held_back(&self) -> bool {
+        self.phase == Phase::Held && self.record.hold.is_some() && self.attempts == 0
     }
 
     /// What it stands for, in usage units, with what does not fit into it.

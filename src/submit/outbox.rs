@@ -82,7 +82,8 @@ impl Outbox {
             if blocked.contains(&key.dimension) {
                 continue;
             }
-            let due = (key.hour.end().plus(offset)).max(self.not_before).max(pace.map_or(now, |p| p.not_before));
+            let pause = until(self.not_before, now).max(pace.map_or(now, |p| until(p.not_before, now)));
+            let due = key.hour.end().plus(offset).max(pause);
             if due <= now {
                 return if self.probe_first || self.clock_doubt { Next::Probe(key) } else { Next::Send(key) };
             }
@@ -96,7 +97,8 @@ impl Outbox {
 
     /// What to do while this machine's clock is in doubt: no record is sent.
     pub fn when(&self, now: Timestamp) -> Next {
-        if self.not_before <= now { Next::Ask } else { Next::Wait(self.not_before) }
+        let due = until(self.not_before, now);
+        if due <= now { Next::Ask } else { Next::Wait(due) }
     }
 
     /// Takes in what an attempt came to.
@@ -155,6 +157,12 @@ impl Outbox {
         pace.stuck = stuck;
         pace.not_before = now.plus(pause_after(pace.failures, retry_after));
     }
+}
+
+/// The end of a pause. One that lies further ahead than any pause lasts was begun by a clock that has been set back since,
+/// and is over.
+fn until(end: Timestamp, now: Timestamp) -> Timestamp {
+    if end > now.plus(PAUSE_MAX * 2) { now } else { end }
 }
 
 /// Pending, not under way, and inside its window.

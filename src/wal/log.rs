@@ -72,6 +72,11 @@ impl<D: Disk> Log<D> {
         Log { disk, spares, segment, batch, next_seq, last_crc, poisoned, slowest_sync: Duration::ZERO }
     }
 
+    /// Spares are made ahead from now on.
+    pub(super) fn keep_spares_filled(&mut self) -> io::Result<()> {
+        self.spares.keep_filled()
+    }
+
     /// The number that the next frame gets.
     pub fn next_seq(&self) -> u64 {
         self.next_seq
@@ -102,6 +107,11 @@ impl<D: Disk> Log<D> {
         self.poisoned.as_deref()
     }
 
+    /// Why spare segments cannot be made, if it is for want of room. Usage is taken until the one being written is full.
+    pub fn no_room(&self) -> Option<String> {
+        self.spares.no_room()
+    }
+
     /// The slowest sync so far.
     pub fn slowest_sync(&self) -> Duration {
         self.slowest_sync
@@ -114,14 +124,17 @@ impl<D: Disk> Log<D> {
     }
 
     /// Whether `len` bytes can be appended for `need`, in this segment or the next; waits while a spare is being made.
+    /// Usage only while what is kept back for a full disk stands: if it fills this segment, the seal needs another.
     pub fn ensure_room(&mut self, len: usize, need: Need) -> Result<(), LogError> {
         if let Some(why) = &self.poisoned {
             return Err(LogError::Poisoned(Arc::clone(why)));
         }
-        if self.fits(len) {
-            return Ok(());
-        }
-        self.spares.ensure(need).map_err(|error| self.no_spare(&error))
+        let room = match (self.fits(len), need) {
+            (true, Need::Control) => Ok(()),
+            (true, Need::Usage) => self.spares.ensure_reserve(),
+            (false, need) => self.spares.ensure(need),
+        };
+        room.map_err(|error| self.no_spare(&error))
     }
 
     /// Adds an entry to the batch: in one frame if it fits, else in a row of frames of which the last closes it.

@@ -2,11 +2,13 @@
 //!
 //! In the order a byte goes: [`frame`] (one checksummed entry or part of one), [`segment`] (one file of frames),
 //! [`log`] (batches: one write, one sync), [`spares`] (segments zero-filled before they are needed), and at the start
-//! [`scan`] (what a segment holds, torn told apart from corrupt), [`open`] (recovery) and [`report`] (what it tells).
+//! [`scan`] (what a segment holds, torn told apart from corrupt), [`open`] (recovery), `copy` (its copy of the newest
+//! segment) and [`report`] (what it tells).
 //!
 //! The log never reads a payload: what the entries mean is for [`crate::rollup`]. Its bytes are fixed in
 //! [`format_document`].
 
+mod copy;
 pub mod frame;
 pub mod log;
 pub mod open;

@@ -16,10 +16,10 @@ use super::log::{Current, Log, activate, kind};
 use super::report::io_error;
 pub use super::report::{Gap, OpenError, Report};
 use super::scan::{self, Scanned, Span, Tail};
-use super::segment::{self, FRAMES_AT, HeaderError, SegmentHeader, zero_fill};
+use super::segment::{self, FRAMES_AT, HeaderError, SegmentHeader};
 use super::spares::{Need, Spares};
-use super::{DIR, LogId, Purpose, QUARANTINE};
-use crate::disk::{Disk, DiskFile};
+use super::{DIR, LogId, Purpose, QUARANTINE, copy};
+use crate::disk::{Disk, DiskFile, is_full};
 use crate::hour::Timestamp;
 
 /// How a log is opened.
@@ -46,6 +46,8 @@ pub struct Entry<'a> {
     pub kind: u8,
     /// Its bytes.
     pub payload: &'a [u8],
+    /// Frames that stood between it and the entry before it are lost.
+    pub after_gap: bool,
 }
 
 /// Takes entries in order; its error says why an entry cannot be understood.
@@ -71,13 +73,28 @@ pub fn open<D: Disk>(disk: Arc<D>, options: &Options, fold: &mut Fold<'_>) -> Re
         return Err(OpenError::Purpose { found });
     }
     // From here on files are made and removed: the log is ours.
-    let spares = Spares::start(Arc::clone(&disk), options.segment_bytes, options.background)
-        .map_err(io_error("looking for spare segments"))?;
-    if headers.is_empty() {
-        return create(disk, spares, options);
+    let spares =
+        Spares::take_stock(Arc::clone(&disk), options.segment_bytes).map_err(io_error("looking for spare segments"))?;
+    let mut opened = if headers.is_empty() {
+        create(disk, spares, options)?
+    } else {
+        recover(disk, spares, &headers, options, fold)?
+    };
+    if options.background {
+        opened.log.keep_spares_filled().map_err(io_error("starting the thread that makes spare segments"))?;
     }
+    Ok(opened)
+}
+
+fn recover<D: Disk>(
+    disk: Arc<D>,
+    spares: Spares<D>,
+    headers: &[SegmentHeader],
+    options: &Options,
+    fold: &mut Fold<'_>,
+) -> Result<Opened<D>, OpenError> {
     let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
-    let start = pass.start_of_fold(&*disk, &headers, options.checkpoint_kind)?;
+    let start = pass.start_of_fold(&*disk, headers, options.checkpoint_kind)?;
     let last = pass.read(&*disk, headers.get(start..).unwrap_or(&[]), fold)?;
     let Some(last) = last else { return Err(OpenError::NoStart) };
     let known = std::mem::take(&mut pass.known);
@@ -86,7 +103,13 @@ pub fn open<D: Disk>(disk: Arc<D>, options: &Options, fold: &mut Fold<'_>) -> Re
         quarantine(&*disk, "corrupt", gap.segment, gap.span)?;
     }
     if let Tail::Torn { span, suspicious } = last.scanned.tail {
-        quarantine(&*disk, "torn", last.header.id, span)?;
+        match quarantine(&*disk, "torn", last.header.id, span) {
+            // Nothing in it was ever acknowledged: it is not worth as much as a start.
+            Err(OpenError::Io { what, source }) if is_full(&source) => {
+                tracing::warn!(what, %source, "no room to keep what is cut from the log's end");
+            }
+            kept => kept?,
+        }
         pass.report.torn_bytes = span.to - span.from;
         pass.report.suspicious = suspicious;
     }
@@ -237,19 +260,10 @@ impl Loaded {
             .map_or((FRAMES_AT, self.header.first_seq, self.header.previous_crc), |(offset, f)| {
                 (offset + f.bytes() as u64, f.header.seq + 1, f.crc)
             });
-        let copy = || -> io::Result<D::File> {
-            let recovered = format!("{DIR}/recovered.tmp");
-            let mut file = disk.create(&recovered)?;
-            zero_fill(&mut file, self.header.bytes)?;
-            self.header.write(&mut file)?;
-            let valid = self.bytes.get(FRAMES_AT as usize..end as usize).unwrap_or(&[]);
-            file.write_all_at(valid, FRAMES_AT)?;
-            file.sync_all()?;
-            disk.rename(&recovered, &name)?;
-            disk.sync_dir(DIR)?;
-            Ok(file)
-        };
-        let file = copy().map_err(io_error(format!("copying the valid part of {name}")))?;
+        let valid = self.bytes.get(FRAMES_AT as usize..end as usize).unwrap_or(&[]);
+        let copied = copy::replace(&*disk, &self.header, valid);
+        let file = copied.map_err(io_error(format!("copying the valid part of {name}")))?;
+        spares.look_at_copy();
         Ok(Log::new(disk, spares, segment(file, end), next_seq, last_crc))
     }
 }
@@ -291,17 +305,21 @@ impl Pass {
     ) -> Result<Option<Loaded>, OpenError> {
         let mut assembler = Assembler::default();
         let mut last = None;
+        let (mut next_seq, mut after_gap) = (headers.first().map(|h| h.first_seq), false);
         for (at, header) in headers.iter().enumerate() {
             let end = headers.get(at + 1).map(|next| next.previous_end);
             let loaded = Loaded::read(disk, header, end)?;
             self.report.segments_read += 1;
             for (_, frame) in loaded.frames() {
+                after_gap |= next_seq.is_some_and(|next| frame.header.seq != next);
+                next_seq = Some(frame.header.seq + 1);
                 let Some((seq, payload)) = assembler.push(&frame) else { continue };
-                let entry = Entry { seq, kind: frame.header.kind, payload };
+                let entry = Entry { seq, kind: frame.header.kind, payload, after_gap };
                 if entry.kind == kind::GAP {
                     self.known.extend(Gap::decode(payload));
                 } else if entry.kind < kind::CLEAN_STOP {
                     self.report.entries += 1;
+                    after_gap = false;
                     fold(entry).map_err(|why| OpenError::Entry { seq, kind: entry.kind, why })?;
                 }
             }
@@ -309,6 +327,7 @@ impl Pass {
             self.found.extend(gaps);
             last = Some(loaded);
         }
+        self.report.ends_in_gap = after_gap;
         Ok(last)
     }
 }

@@ -37,6 +37,8 @@ pub struct Report {
     pub suspicious: bool,
     /// Damage found for the first time.
     pub gaps: Vec<Gap>,
+    /// Frames are lost behind the last entry that was folded.
+    pub ends_in_gap: bool,
 }
 
 impl Gap {

@@ -2,9 +2,12 @@
 //! Sees the fold and the seals; does not see the log, the socket or AWS.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
+mod golden;
+mod million;
 mod model;
 mod share;
 mod times;
+mod world;
 
 use meterd::config::{Late, Measure, Round, ZeroRecords};
 use meterd::decimal::Amount;

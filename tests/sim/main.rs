@@ -9,10 +9,12 @@
 
 mod cuts;
 mod disk;
+mod echo;
 mod exhaustive;
 mod file;
 mod flips;
 mod format;
+mod full;
 mod inode;
 mod machine;
 mod names;

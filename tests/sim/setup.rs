@@ -27,6 +27,8 @@ pub const DIMENSIONS: [Dimension; 5] = [
     Dimension { name: "users", measure: Measure::Max, unit: 5, round: Round::Up },
     Dimension { name: "seats", measure: Measure::Last, unit: 1, round: Round::Up },
 ];
+pub const PLAIN: &str = DIMENSIONS[0].name;
+pub const KEYED: &str = DIMENSIONS[1].name;
 /// The one that takes tags.
 pub const TAGGED: usize = 1;
 /// The one that a configuration may leave out.
@@ -119,6 +121,7 @@ impl Config {
             segment_bytes: self.segment_bytes,
             purpose: Purpose::Test,
             judge_clock: true,
+            retain: Duration::from_secs(24 * 3600),
             threads: false,
         }
     }

@@ -1,0 +1,194 @@
+//! An engine on a real directory, with a clock that the test turns and an AWS that takes everything or is away. Its index
+//! is made anew from the log at every start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use meterd::config::Config;
+use meterd::disk::RealDisk;
+use meterd::engine::{Engine, Options, Refusal, Sending, Taken};
+use meterd::entry::{Peer, Request};
+use meterd::hour::{BootId, Reading, Timestamp};
+use meterd::index::Index;
+use meterd::ingest::protocol::{self, Line};
+use meterd::submit::answer::{Outcome, Reply};
+use meterd::view::{self, RecordView};
+use meterd::wal::Purpose;
+use tempfile::TempDir;
+
+/// A person at the keyboard, and every writer.
+pub const ROOT: Peer = Peer { uid: 0, gid: 0, pid: 1 };
+
+pub struct World {
+    pub dir: TempDir,
+    config: Config,
+    engine: Option<Engine<RealDisk>>,
+    /// What time it really is; AWS's clock.
+    pub now: Timestamp,
+    /// By how many milliseconds the machine's clock on the wall is off.
+    pub wall_off_ms: i64,
+    boot: BootId,
+    booted: Timestamp,
+    pub aws_away: bool,
+    /// What AWS took, in order.
+    pub taken: Vec<Request>,
+    answers: u64,
+}
+
+impl World {
+    pub fn new(config: &str, now: Timestamp) -> Self {
+        let mut world = World {
+            dir: tempfile::tempdir().unwrap(),
+            config: Config::parse(config, "config").unwrap(),
+            engine: None,
+            now,
+            wall_off_ms: 0,
+            boot: [1; 16],
+            booted: now.minus(Duration::from_secs(86_400)),
+            aws_away: false,
+            taken: Vec::new(),
+            answers: 0,
+        };
+        world.start();
+        world
+    }
+
+    pub fn engine(&mut self) -> &mut Engine<RealDisk> {
+        self.engine.as_mut().expect("a running engine")
+    }
+
+    pub fn reading(&self) -> Reading {
+        let at = Timestamp::from_millis(self.now.millis() + self.wall_off_ms);
+        Reading { at, boot: Some(self.boot), since_boot: self.now.since(self.booted) }
+    }
+
+    pub fn start(&mut self) {
+        let options = Options::of(&self.config, Some("i-0123456789abcdef0".into()), Purpose::Test, true);
+        let disk = Arc::new(RealDisk::new(self.dir.path()));
+        let reading = self.reading();
+        self.engine = Some(
+            Engine::open(disk, Options { threads: false, segment_bytes: 1 << 20, ..options }, reading, |_| {
+                Ok(Index::in_memory())
+            })
+            .unwrap(),
+        );
+    }
+
+    /// Stops in order.
+    pub fn stop(&mut self) {
+        let reading = self.reading();
+        let mut engine = self.engine.take().expect("a running engine");
+        engine.heed(reading).unwrap();
+        engine.stop(reading.at).unwrap();
+    }
+
+    /// Goes without a word.
+    pub fn crash(&mut self) {
+        self.engine = None;
+    }
+
+    /// The machine is off from now to `until`.
+    pub fn machine_off(&mut self, until: Timestamp) {
+        self.now = until;
+        self.boot[0] += 1;
+        self.booted = until;
+    }
+
+    pub fn configure(&mut self, config: &str) {
+        self.stop();
+        self.config = Config::parse(config, "config").unwrap();
+        self.start();
+    }
+
+    pub fn take(&mut self, line: &str) -> Result<Taken, Refusal> {
+        let reading = self.reading();
+        let engine = self.engine();
+        engine.heed(reading).unwrap();
+        let taken = match protocol::parse(line.as_bytes())? {
+            Line::One(new) => engine.take(ROOT, &new, reading.at),
+            Line::Many(news) => engine.take_all(ROOT, &news, reading.at),
+        };
+        engine.commit(reading.at).unwrap();
+        taken
+    }
+
+    /// Lets time pass until `until`, and everything happen that is due on the way.
+    pub fn pass(&mut self, until: Timestamp) {
+        loop {
+            self.work();
+            let wall = self.reading().at;
+            // The submitter comes back by itself after a pause.
+            let next =
+                self.engine().next_tick(wall).since(wall).clamp(Duration::from_secs(1), Duration::from_secs(120));
+            if self.now.plus(next) >= until {
+                break;
+            }
+            self.now = self.now.plus(next);
+        }
+        self.now = self.now.max(until);
+        self.work();
+    }
+
+    /// Does what is due at this moment.
+    pub fn work(&mut self) {
+        let reading = self.reading();
+        self.engine().heed(reading).unwrap();
+        self.engine().tick(reading.at).unwrap();
+        for _ in 0..200 {
+            if !self.call_aws() {
+                break;
+            }
+        }
+        let reading = self.reading();
+        self.engine().tick(reading.at).unwrap();
+    }
+
+    fn call_aws(&mut self) -> bool {
+        let at = self.reading().at;
+        match self.engine().next_sending(at).unwrap() {
+            Sending::Record(key, request) => {
+                let reply = self.reply(Some(&request));
+                self.engine().answered(key, &reply, at).unwrap();
+                true
+            }
+            Sending::Probe(_) => {
+                let reply = self.reply(None);
+                self.engine().probed(&reply, at).unwrap();
+                !self.aws_away
+            }
+            Sending::Wait(until) if until.since(at) < Duration::from_secs(2) => {
+                self.now = self.now.plus(until.since(at));
+                let reading = self.reading();
+                self.engine().heed(reading).unwrap();
+                true
+            }
+            Sending::Wait(_) | Sending::Idle => false,
+        }
+    }
+
+    fn reply(&mut self, record: Option<&Request>) -> Reply {
+        self.answers += 1;
+        let outcome = match record {
+            _ if self.aws_away => Outcome::NotSent,
+            None => Outcome::DryRunPassed,
+            Some(request) => {
+                self.taken.push(request.clone());
+                Outcome::Accepted { metering_record_id: format!("record-{}", self.answers) }
+            }
+        };
+        let aws_time = (!self.aws_away).then_some(self.now);
+        Reply { outcome, message: "AWS cannot be reached".into(), request_id: None, retry_after: None, aws_time }
+    }
+
+    /// Every record, as `records --json` shows it.
+    pub fn records(&mut self) -> Vec<RecordView> {
+        let engine = self.engine();
+        let current = engine.state().records.values().cloned().collect();
+        view::records(current, engine.index().history()).unwrap()
+    }
+
+    pub fn assert_balanced(&mut self) {
+        let books = self.engine().state().books();
+        assert!(books.iter().all(|b| b.balanced()), "{books:#?}");
+    }
+}
