@@ -61,12 +61,26 @@ pub fn is_full(error: &io::Error) -> bool {
 #[derive(Debug, Clone)]
 pub struct RealDisk {
     root: PathBuf,
+    read_only: bool,
 }
 
 impl RealDisk {
     /// The directory `root`, which exists.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        RealDisk { root: root.into() }
+        RealDisk { root: root.into(), read_only: false }
+    }
+
+    /// The same, opened for reading only: whatever would change it is an error.
+    pub fn read_only(root: impl Into<PathBuf>) -> Self {
+        RealDisk { root: root.into(), read_only: true }
+    }
+
+    /// The full path of what is to be changed.
+    fn to_change(&self, name: &str) -> io::Result<PathBuf> {
+        if self.read_only {
+            return Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "opened for reading only"));
+        }
+        Ok(self.root.join(name))
     }
 }
 
@@ -74,11 +88,11 @@ impl Disk for RealDisk {
     type File = File;
 
     fn create(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(self.root.join(name))
+        OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(self.to_change(name)?)
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(self.root.join(name))
+        OpenOptions::new().read(true).write(!self.read_only).open(self.root.join(name))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
@@ -97,7 +111,7 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.root.join(from), self.root.join(to))
+        fs::rename(self.to_change(from)?, self.to_change(to)?)
     }
 
     fn exchange(&self, one: &str, other: &str) -> io::Result<()> {
@@ -106,18 +120,18 @@ impl Disk for RealDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.root.join(name))
+        fs::remove_file(self.to_change(name)?)
     }
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
-        match DirBuilder::new().mode(0o700).create(self.root.join(dir)) {
+        match DirBuilder::new().mode(0o700).create(self.to_change(dir)?) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             made => made,
         }
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        File::open(self.root.join(dir))?.sync_all()
+        File::open(self.to_change(dir)?)?.sync_all()
     }
 }
 

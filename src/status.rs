@@ -61,7 +61,7 @@ pub struct Status {
 pub struct LogStatus {
     /// Increments acknowledged since the log was made.
     pub accepted_seq: u64,
-    /// The newest segment's number.
+    /// How many segments it has.
     pub segments: u64,
     /// Bytes of all segments.
     pub bytes: u64,
@@ -136,7 +136,7 @@ pub struct Attention {
 /// Looks at an engine that was started at `started`.
 pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -> Status {
     let state = engine.state();
-    let log = engine.log();
+    let (log, footprint) = (engine.log(), engine.footprint());
     let hour = state.current_hour(now);
     let open = state
         .dimensions
@@ -154,8 +154,8 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -
         now: now.to_string(),
         log: LogStatus {
             accepted_seq: state.accepted_seq,
-            segments: log.segment_id(),
-            bytes: log.segment_id() * log.segment_bytes(),
+            segments: footprint.segments,
+            bytes: footprint.bytes,
             lost_increments: state.lost_increments,
             poisoned: log.poisoned().is_some(),
             disk_full: engine.disk_full(),
@@ -190,6 +190,7 @@ pub fn not_ready(instance: Option<&str>, product: &str, why: Attention, started:
             accepted_seq: 0,
             segments: 0,
             bytes: 0,
+            lost_increments: 0,
             poisoned: false,
             disk_full: why.code == "disk_full",
             slowest_sync_ms: 0,
@@ -249,6 +250,10 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
         add("log_damaged", message, "copies are in quarantine/ of the state directory; check the disk", None);
     }
     let free_some = "free some space on the state directory's disk; it heals by itself";
+    if let Some(why) = engine.retention_failure() {
+        let remedy = "run `meterd verify`; old segments are kept until a restart";
+        add("retention_stopped", why.to_owned(), remedy, None);
+    }
     if engine.disk_full() {
         let message = "no room for another log segment: usage is refused with disk_full".into();
         add("disk_full", message, free_some, None);

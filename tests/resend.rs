@@ -41,6 +41,7 @@ fn options() -> Options {
         segment_bytes: 1024 * 1024,
         purpose: Purpose::Test,
         judge_clock: false,
+        retain: Duration::from_secs(24 * 3600),
         threads: false,
     }
 }

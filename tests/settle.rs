@@ -66,6 +66,7 @@ impl World {
             segment_bytes: 1024 * 1024,
             purpose: Purpose::Test,
             judge_clock: self.judge_clock,
+            retain: Duration::from_secs(24 * 3600),
             threads: false,
         };
         let disk = Arc::new(RealDisk::new(self.dir.path()));

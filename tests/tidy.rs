@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module may use only what stands before it.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "decimal", "hour", "tags", "clock", "disk", "config", "wal", "entry", "rollup", "index", "submit", "engine",
-    "ingest", "status", "view", "agent", "simulate", "cli",
+    "ingest", "status", "view", "audit", "agent", "simulate", "cli",
 ];
 
 /// `(module, what it must not mention, why)`.

@@ -69,6 +69,15 @@ pub(super) fn has_keys(usage: &Usage) -> bool {
     usage.runs.iter().any(|run| matches!(run, Run::Full(i) if i.key.is_some() || i.id.is_some()))
 }
 
+/// The last hour in which a key or an id of an entry is remembered.
+pub(super) fn keys_until(usage: &Usage) -> Hour {
+    let keys = usage.runs.iter().filter_map(|run| match run {
+        Run::Full(i) if i.key.is_some() || i.id.is_some() => Some(expiry(i, usage.received)),
+        _ => None,
+    });
+    keys.max().unwrap_or_default()
+}
+
 /// Puts an entry's keys and ids into the index, as `take` did when it was new.
 pub(super) fn index_keys(usage: &Usage, index: &mut Index) {
     let mut seq = usage.first_seq;

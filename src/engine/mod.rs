@@ -12,8 +12,10 @@ mod keys;
 mod options;
 mod recover;
 mod release;
+mod retain;
 mod sending;
 mod settle;
+mod stretch;
 mod take;
 mod watch;
 
@@ -35,6 +37,7 @@ use crate::index::{Index, IndexError};
 use crate::rollup::State;
 use crate::rollup::state::Phase;
 use crate::submit::outbox::Outbox;
+use crate::wal::archive::Owner;
 use crate::wal::log::kind as log_kind;
 use crate::wal::open::{self as wal_open, Entry as LogEntry};
 use crate::wal::spares::Need;
@@ -80,6 +83,7 @@ pub struct Engine<D: Disk> {
     full: bool,
     aws: sending::AwsSeen,
     deadlines: deadlines::Deadlines,
+    retention: retain::Retention<D>,
     /// What the clocks said last.
     reading: Reading,
     /// What is to be written a second time.
@@ -122,6 +126,11 @@ impl<D: Disk> Engine<D> {
             index.clear().map_err(EngineError::Rebuild)?;
         }
         // The index holds all up to `applied`; what was folded just now begins at `first_seq`.
+        let owner = Owner { log: opened.log.id(), purpose: opened.log.purpose() };
+        let mut retention = retain::Retention::new(Arc::clone(&disk), owner, options.retain, options.threads)?;
+        for (_, change) in &folded {
+            change.records().for_each(|record| retention.saw(record));
+        }
         let applied = index.applied();
         if applied + 1 < first_seq.unwrap_or(1) {
             catch_up(&*disk, &mut index)?;
@@ -143,6 +152,7 @@ impl<D: Disk> Engine<D> {
             full: false,
             aws: sending::AwsSeen::default(),
             deadlines: deadlines::Deadlines::default(),
+            retention,
             reading,
             echoes,
         };
@@ -213,11 +223,13 @@ impl<D: Disk> Engine<D> {
         let payload = entry.encode().map_err(unwritable)?;
         if !self.log.fits(payload.len()) {
             self.log.roll(need, now)?;
+            self.retention.rolled(self.log.segment_bytes());
             let checkpoint = entry::encode(&self.state).map_err(unwritable)?;
             self.append(entry::kind::CHECKPOINT, &checkpoint, need, now)?;
         }
         self.append(entry.kind(), &payload, need, now)?;
         for record in self.state.apply(entry) {
+            self.retention.saw(&record);
             self.index.add_record(record);
         }
         Ok(())
@@ -271,7 +283,8 @@ impl<D: Disk> Engine<D> {
             self.close_late(now)?;
         }
         self.deadlines.say(&self.state, now);
-        self.commit(now)
+        self.commit(now)?;
+        self.retain(now)
     }
 
     /// The next moment at which `tick` has something to do.
@@ -280,7 +293,7 @@ impl<D: Disk> Engine<D> {
         let deadlines = self.state.records.values().filter(|r| r.phase == Phase::Pending && !r.in_flight);
         let deadline = deadlines.map(|r| r.deadline(self.state.window)).min();
         let said = deadlines::Deadlines::next(&self.state, now);
-        [deadline, said, self.alive_due(now)].into_iter().flatten().fold(seal, Timestamp::min)
+        [deadline, said, self.alive_due(now), self.next_retention(now)].into_iter().flatten().fold(seal, Timestamp::min)
     }
 
     fn is_seal_due(&self, now: Timestamp) -> bool {

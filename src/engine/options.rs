@@ -31,6 +31,8 @@ pub struct Options {
     pub purpose: Purpose,
     /// Whether our clock is held against AWS's; not where it is one of its own.
     pub judge_clock: bool,
+    /// How long segments are kept after all in them is settled.
+    pub retain: Duration,
     /// Whether helpers run in threads of their own; off in simulations.
     pub threads: bool,
 }
@@ -50,6 +52,7 @@ impl Options {
             segment_bytes: u64::from(config.state.segment_bytes),
             purpose,
             judge_clock,
+            retain: Duration::from_secs(u64::from(config.state.retain_days) * 24 * 3600),
             threads: true,
         }
     }

@@ -144,6 +144,7 @@ impl<D: Disk> Engine<D> {
         if self.options.judge_clock && answer::reached(reply) {
             let skew = reply.aws_time.map_or(0, |aws| (aws.millis() - now.millis()).unsigned_abs());
             self.outbox.clock_seen(Duration::from_millis(skew));
+            reply.aws_time.into_iter().for_each(|moment| self.retention.confirm(moment));
         }
         let Some(verdict) = verdict else {
             if !answer::reached(reply) {

@@ -81,6 +81,8 @@ pub mod kind {
     pub const ECHO: u8 = 13;
     /// [`super::Damaged`]
     pub const DAMAGED: u8 = 14;
+    /// [`crate::rollup::state::RecordState`], in the archive only.
+    pub const ARCHIVED: u8 = 200;
 }
 
 /// Most bytes an entry may decode to: far above the largest seal, far below what would hurt.

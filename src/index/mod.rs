@@ -54,6 +54,8 @@ pub fn digest(parts: &[&[u8]]) -> [u8; 16] {
 struct Fresh {
     keys: HashMap<KeyHash, Known>,
     records: Vec<RecordState>,
+    /// Records of hours before it are to be forgotten.
+    forget_before: Hour,
     /// All frames up to this number are in here or in the store.
     applied: u64,
 }
@@ -134,6 +136,11 @@ impl Index {
         self.fresh.records.push(record);
     }
 
+    /// Forgets the records of hours before this one.
+    pub fn forget_before(&mut self, hour: Hour) {
+        self.fresh.forget_before = hour;
+    }
+
     /// Notes that the log is durable up to frame `seq`, all of which has been added; hands over to the store what has
     /// gathered, now and then, or with `force` at once. `now` is the hour in which keys are forgotten.
     pub fn advance(&mut self, seq: u64, now: Hour, force: bool) {
@@ -142,7 +149,7 @@ impl Index {
             && (force || self.fresh.len() >= BATCH)
         {
             let batch = std::mem::take(&mut self.fresh);
-            self.fresh.applied = batch.applied;
+            (self.fresh.applied, self.fresh.forget_before) = (batch.applied, batch.forget_before);
             writer.write(batch, now);
         }
     }
@@ -154,7 +161,7 @@ impl Index {
             recent.extend(writer.unwritten_records());
             writer.store()
         });
-        History { recent, store }
+        History { recent, store, from: self.fresh.forget_before }
     }
 
     /// Writes what is left and waits for it.
@@ -168,6 +175,8 @@ impl Index {
 pub struct History {
     recent: Vec<RecordState>,
     store: Option<Arc<Store>>,
+    /// The first hour that is not forgotten.
+    from: Hour,
 }
 
 impl History {
@@ -177,6 +186,7 @@ impl History {
         if let Some(store) = self.store {
             records.extend(store.records()?);
         }
+        records.retain(|r| r.record.key.hour >= self.from);
         records.sort_by_key(|r| r.record.key);
         records.dedup_by_key(|r| r.record.key);
         Ok(records)

@@ -9,7 +9,7 @@ use sled::Batch;
 
 use super::run::{self, Page, Run};
 use super::{Fresh, KeyHash, Known};
-use crate::entry::{CodecError, RecordKey, decode, encode};
+use crate::entry::{CodecError, DimensionId, RecordKey, decode, encode};
 use crate::hour::Hour;
 use crate::rollup::state::RecordState;
 use crate::wal::LogId;
@@ -144,6 +144,9 @@ impl Store {
         for record in &fresh.records {
             batch.insert(record_name(&record.record.key), encode(record).map_err(text)?);
         }
+        for name in self.records_before(fresh.forget_before)? {
+            batch.remove(name);
+        }
         let (mut kept, expired): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.expires >= now.index());
         for run in &expired {
             batch.remove(run_name(run.id));
@@ -154,6 +157,11 @@ impl Store {
         kept.extend(added);
         *self.runs.write().unwrap_or_else(PoisonError::into_inner) = kept;
         Ok(())
+    }
+
+    fn records_before(&self, hour: Hour) -> Result<Vec<sled::IVec>, String> {
+        let end = record_name(&RecordKey { hour, dimension: DimensionId(0), generation: 0 });
+        guarded(|| self.db()?.range([RECORD].as_slice()..end.as_slice()).keys().collect())
     }
 
     /// Every record in it, oldest first.

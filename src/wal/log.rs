@@ -26,6 +26,8 @@ pub mod kind {
     pub const GAP: u8 = 251;
     /// Nothing happened for a second: moves the proof of durability past the last batch.
     pub const IDLE: u8 = 252;
+    /// The segments before a number may be gone; see [`super::super::retain`].
+    pub const RETIRED: u8 = 253;
 }
 
 /// Why an append or a commit did not happen.
@@ -140,24 +142,7 @@ impl<D: Disk> Log<D> {
     /// Adds an entry to the batch: in one frame if it fits, else in a row of frames of which the last closes it.
     /// Moves to the next segment where needed. Durable only after `commit`.
     pub fn append(&mut self, kind: u8, payload: &[u8], need: Need, at: Timestamp) -> Result<(), LogError> {
-        if payload.len() <= PAYLOAD_MAX {
-            return self.append_frame(kind, Part::Whole, payload, need, at);
-        }
-        // The last frame needs room for the closing, so the data is cut into pieces that leave it.
-        let mut pieces = payload.chunks(PAYLOAD_MAX - Closing::BYTES);
-        let closing = Closing { frames: pieces.len() as u32, digest: crc32fast::hash(payload) };
-        let mut part = Part::First;
-        while let Some(piece) = pieces.next() {
-            if pieces.len() == 0 {
-                let mut last = piece.to_vec();
-                last.extend_from_slice(&closing.encode());
-                self.append_frame(kind, Part::Last, &last, need, at)?;
-            } else {
-                self.append_frame(kind, part, piece, need, at)?;
-                part = Part::Middle;
-            }
-        }
-        Ok(())
+        frame::split(payload).try_for_each(|(part, piece)| self.append_frame(kind, part, &piece, need, at))
     }
 
     fn append_frame(

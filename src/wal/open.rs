@@ -18,7 +18,7 @@ pub use super::report::{Gap, OpenError, Report};
 use super::scan::{self, Scanned, Span, Tail};
 use super::segment::{self, FRAMES_AT, HeaderError, SegmentHeader};
 use super::spares::{Need, Spares};
-use super::{DIR, LogId, Purpose, QUARANTINE, copy};
+use super::{DIR, LogId, Purpose, QUARANTINE, copy, retain};
 use crate::disk::{Disk, DiskFile, is_full};
 use crate::hour::Timestamp;
 
@@ -67,18 +67,19 @@ pub fn open<D: Disk>(disk: Arc<D>, options: &Options, fold: &mut Fold<'_>) -> Re
         disk.create_dir(dir).map_err(io_error(format!("making {dir}")))?;
     }
     disk.sync_dir("").map_err(io_error("syncing the state directory"))?;
-    let ids = segment::list(&*disk).map_err(io_error("listing the segments"))?;
-    let headers = read_headers(&*disk, &ids)?;
+    let headers = retain::headers(&*disk)?;
     if let Some(found) = headers.last().map(|newest| newest.purpose).filter(|found| *found != options.purpose) {
         return Err(OpenError::Purpose { found });
     }
-    // From here on files are made and removed: the log is ours.
+    let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
+    let start = if headers.is_empty() { 0 } else { pass.start_of_fold(&*disk, &headers, options.checkpoint_kind)? };
+    let last = pass.read(&*disk, headers.get(start..).unwrap_or(&[]), fold)?;
+    // From here on files are made and removed: the log is ours, and all of it that counts can be read.
     let spares =
         Spares::take_stock(Arc::clone(&disk), options.segment_bytes).map_err(io_error("looking for spare segments"))?;
-    let mut opened = if headers.is_empty() {
-        create(disk, spares, options)?
-    } else {
-        recover(disk, spares, &headers, options, fold)?
+    let mut opened = match last {
+        Some(last) => recover(disk, spares, pass, last, options)?,
+        None => create(disk, spares, options)?,
     };
     if options.background {
         opened.log.keep_spares_filled().map_err(io_error("starting the thread that makes spare segments"))?;
@@ -86,17 +87,14 @@ pub fn open<D: Disk>(disk: Arc<D>, options: &Options, fold: &mut Fold<'_>) -> Re
     Ok(opened)
 }
 
+/// Makes the newest segment, as it was read, safe to append to.
 fn recover<D: Disk>(
     disk: Arc<D>,
     spares: Spares<D>,
-    headers: &[SegmentHeader],
+    mut pass: Pass,
+    last: Loaded,
     options: &Options,
-    fold: &mut Fold<'_>,
 ) -> Result<Opened<D>, OpenError> {
-    let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
-    let start = pass.start_of_fold(&*disk, headers, options.checkpoint_kind)?;
-    let last = pass.read(&*disk, headers.get(start..).unwrap_or(&[]), fold)?;
-    let Some(last) = last else { return Err(OpenError::NoStart) };
     let known = std::mem::take(&mut pass.known);
     let fresh: Vec<Gap> = pass.found.iter().filter(|g| !known.contains(g)).copied().collect();
     for gap in &fresh {
@@ -124,8 +122,7 @@ fn recover<D: Disk>(
 
 /// Reads the newest checkpoint and what follows it, changing nothing.
 pub fn peek<D: Disk>(disk: &D, checkpoint_kind: u8, fold: &mut Fold<'_>) -> Result<Report, OpenError> {
-    let ids = segment::list(disk).map_err(io_error("listing the segments"))?;
-    let headers = read_headers(disk, &ids)?;
+    let headers = retain::headers(disk)?;
     let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
     let start = if headers.is_empty() { 0 } else { pass.start_of_fold(disk, &headers, checkpoint_kind)? };
     pass.read(disk, headers.get(start..).unwrap_or(&[]), fold)?;
@@ -135,8 +132,7 @@ pub fn peek<D: Disk>(disk: &D, checkpoint_kind: u8, fold: &mut Fold<'_>) -> Resu
 
 /// Reads the entries of a log from the last checkpoint before frame `from_seq` on, in order, changing nothing.
 pub fn replay<D: Disk>(disk: &D, from_seq: u64, checkpoint_kind: u8, fold: &mut Fold<'_>) -> Result<Report, OpenError> {
-    let ids = segment::list(disk).map_err(io_error("listing the segments"))?;
-    let headers = read_headers(disk, &ids)?;
+    let headers = retain::headers(disk)?;
     let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
     let mut start = headers.partition_point(|h| h.first_seq <= from_seq).saturating_sub(1);
     while start > 0 && !begins_with_checkpoint(disk, headers.get(start..).unwrap_or(&[]), checkpoint_kind)? {
@@ -147,7 +143,7 @@ pub fn replay<D: Disk>(disk: &D, from_seq: u64, checkpoint_kind: u8, fold: &mut 
     Ok(pass.report)
 }
 
-fn read_headers<D: Disk>(disk: &D, ids: &[u64]) -> Result<Vec<SegmentHeader>, OpenError> {
+pub(super) fn read_headers<D: Disk>(disk: &D, ids: &[u64]) -> Result<Vec<SegmentHeader>, OpenError> {
     let mut headers: Vec<SegmentHeader> = Vec::with_capacity(ids.len());
     for id in ids {
         let name = segment::file_name(*id);
@@ -190,14 +186,14 @@ fn create<D: Disk>(disk: Arc<D>, spares: Spares<D>, options: &Options) -> Result
 }
 
 /// One segment as read, with what the next one says of its end.
-struct Loaded {
-    header: SegmentHeader,
-    bytes: Vec<u8>,
-    scanned: Scanned,
+pub(super) struct Loaded {
+    pub header: SegmentHeader,
+    pub bytes: Vec<u8>,
+    pub scanned: Scanned,
 }
 
 impl Loaded {
-    fn read<D: Disk>(disk: &D, header: &SegmentHeader, end: Option<u64>) -> Result<Loaded, OpenError> {
+    pub fn read<D: Disk>(disk: &D, header: &SegmentHeader, end: Option<u64>) -> Result<Loaded, OpenError> {
         let name = segment::file_name(header.id);
         let read = || -> io::Result<Vec<u8>> {
             let file = disk.open(&name)?;
@@ -215,7 +211,7 @@ impl Loaded {
         Ok(Loaded { header: header.clone(), bytes, scanned })
     }
 
-    fn frames(&self) -> impl DoubleEndedIterator<Item = (u64, Frame<'_>)> {
+    pub fn frames(&self) -> impl DoubleEndedIterator<Item = (u64, Frame<'_>)> {
         let at = |offset: &u64| Some((*offset, scan::frame_at(&self.bytes, *offset, &self.header)?));
         self.scanned.frames.iter().filter_map(at)
     }
@@ -304,30 +300,29 @@ impl Pass {
         fold: &mut Fold<'_>,
     ) -> Result<Option<Loaded>, OpenError> {
         let mut assembler = Assembler::default();
+        let mut holes = Holes::before(headers);
         let mut last = None;
-        let (mut next_seq, mut after_gap) = (headers.first().map(|h| h.first_seq), false);
         for (at, header) in headers.iter().enumerate() {
             let end = headers.get(at + 1).map(|next| next.previous_end);
             let loaded = Loaded::read(disk, header, end)?;
             self.report.segments_read += 1;
             for (_, frame) in loaded.frames() {
-                after_gap |= next_seq.is_some_and(|next| frame.header.seq != next);
-                next_seq = Some(frame.header.seq + 1);
+                let after_gap = holes.meet(&frame);
                 let Some((seq, payload)) = assembler.push(&frame) else { continue };
                 let entry = Entry { seq, kind: frame.header.kind, payload, after_gap };
                 if entry.kind == kind::GAP {
                     self.known.extend(Gap::decode(payload));
                 } else if entry.kind < kind::CLEAN_STOP {
                     self.report.entries += 1;
-                    after_gap = false;
                     fold(entry).map_err(|why| OpenError::Entry { seq, kind: entry.kind, why })?;
+                    holes.told();
                 }
             }
             let gaps = loaded.scanned.damage.iter().map(|damage| Gap::of(header.id, damage));
             self.found.extend(gaps);
             last = Some(loaded);
         }
-        self.report.ends_in_gap = after_gap;
+        self.report.ends_in_gap = holes.open;
         Ok(last)
     }
 }
@@ -357,9 +352,34 @@ fn begins_with_checkpoint<D: Disk>(
     Ok(false)
 }
 
+/// Whether frames are missing since the last entry that was handed on.
+pub(super) struct Holes {
+    next_seq: Option<u64>,
+    open: bool,
+}
+
+impl Holes {
+    /// In front of the frames of these segments.
+    pub fn before(headers: &[SegmentHeader]) -> Self {
+        Holes { next_seq: headers.first().map(|h| h.first_seq), open: false }
+    }
+
+    /// Takes the next valid frame; whether there is one.
+    pub fn meet(&mut self, frame: &Frame<'_>) -> bool {
+        self.open |= self.next_seq.is_some_and(|next| frame.header.seq != next);
+        self.next_seq = Some(frame.header.seq + 1);
+        self.open
+    }
+
+    /// An entry was handed on.
+    pub fn told(&mut self) {
+        self.open = false;
+    }
+}
+
 /// Puts entries together from frames; an entry whose last frame never came does not exist.
 #[derive(Default)]
-struct Assembler {
+pub(super) struct Assembler {
     first_seq: u64,
     next_seq: u64,
     frames: u32,
@@ -368,7 +388,7 @@ struct Assembler {
 
 impl Assembler {
     /// Takes the next valid frame; gives the entry's first frame number and bytes if this frame completes it.
-    fn push<'a>(&'a mut self, frame: &Frame<'a>) -> Option<(u64, &'a [u8])> {
+    pub fn push<'a>(&'a mut self, frame: &Frame<'a>) -> Option<(u64, &'a [u8])> {
         let seq = frame.header.seq;
         match frame.header.part {
             Part::Whole => {
@@ -403,7 +423,7 @@ impl Assembler {
 }
 
 /// Keeps a copy of bytes that are about to be cut off or passed over. Done again after a crash, it writes the same.
-fn quarantine<D: Disk>(disk: &D, why: &str, segment: u64, span: Span) -> Result<(), OpenError> {
+pub(super) fn quarantine<D: Disk>(disk: &D, why: &str, segment: u64, span: Span) -> Result<(), OpenError> {
     let name = format!("{QUARANTINE}/{why}-{segment:016}-{}-{}", span.from, span.to);
     let keep = || -> io::Result<()> {
         let damaged = disk.open(&segment::file_name(segment))?;

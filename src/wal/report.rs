@@ -87,6 +87,14 @@ pub enum OpenError {
         /// Why.
         source: HeaderError,
     },
+    /// A header in the archive is unusable.
+    #[error("archive file {id:016}.seg: {source}")]
+    Archive {
+        /// Its number.
+        id: u64,
+        /// Why.
+        source: HeaderError,
+    },
     /// A segment in the middle is not there.
     #[error("segment {0} is missing between others: put it back, or move the state directory away to start a new log")]
     Missing(u64),

@@ -22,3 +22,4 @@ mod limits;
 mod measures;
 mod outages;
 mod protocol;
+mod verify;

@@ -19,6 +19,7 @@ mod inode;
 mod machine;
 mod names;
 mod poison;
+mod retention;
 mod seeds;
 mod setup;
 mod verdicts;

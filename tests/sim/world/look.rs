@@ -53,12 +53,15 @@ impl World {
     pub(super) fn remember(&mut self) -> Result<(), String> {
         let mut found = machine::read_all(&self.disk)?;
         found.retain(|fact| fact.kind != CHECKPOINT);
-        if !found.starts_with(&self.facts) {
-            let at = found.iter().zip(&self.facts).take_while(|(a, b)| a == b).count();
-            let (now, was) = (found.get(at), self.facts.get(at));
-            return Err(format!("of {} durable entries, number {at} was {was:?} and is {now:?}", self.facts.len()));
+        // What was sealed and settled long ago may have been let go.
+        let first = found.first().map_or(0, |fact| fact.seq);
+        let kept = &self.facts[self.facts.partition_point(|fact| fact.seq < first)..];
+        if !found.starts_with(kept) {
+            let at = found.iter().zip(kept).take_while(|(a, b)| a == b).count();
+            let (now, was) = (found.get(at), kept.get(at));
+            return Err(format!("of {} durable entries, number {at} was {was:?} and is {now:?}", kept.len()));
         }
-        let new = found.split_off(self.facts.len());
+        let new = found.split_off(kept.len());
         self.fold(new)
     }
 

@@ -164,6 +164,7 @@ impl Ledger {
             Entry::Started(started) => started.reading.at,
             Entry::Alive(alive) => alive.reading.at,
             Entry::Clock(seen) => seen.reading.at,
+            Entry::Echo(_) | Entry::Damaged(_) => self.moments.last().copied().unwrap_or_default(),
         };
         self.moments.push(moment);
         match entry {
@@ -181,7 +182,8 @@ impl Ledger {
                 self.clock(seen);
                 Ok(())
             }
-            Entry::Started(_) | Entry::Alive(_) => Ok(()),
+            Entry::Started(_) | Entry::Alive(_) | Entry::Echo(_) => Ok(()),
+            Entry::Damaged(damaged) => Err(format!("damage where nothing rotted: {damaged:?}")),
             Entry::Released(_) => Err("released, and nothing has a ceiling".into()),
         }
     }
