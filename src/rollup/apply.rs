@@ -135,7 +135,7 @@ impl State {
             dimension.totals.lost += unsealed;
             dimension.open.retain(|hour, _| *hour > seal.through);
             let in_force = dimension.next_rules.partition_point(|(from, _)| *from <= self.open_from);
-            if let Some((_, rules)) = dimension.next_rules.drain(..in_force).last() {
+            if let Some((_, rules)) = dimension.next_rules.drain(..in_force).next_back() {
                 dimension.rules = rules;
             }
         }
