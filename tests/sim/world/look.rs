@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use meterd::engine::Engine;
 use meterd::entry::{Ending, Entry, RecordKey, Verdict};
+use meterd::rollup::state::RecordState;
 use meterd::wal::open;
 
 use super::World;
@@ -20,7 +21,7 @@ impl World {
         let ended = |place: Place| self.ledger.records.values().filter(|r| r.place == place).count() as u64;
         let ever = |kind: fn(&Entry) -> bool| {
             let entries = self.facts.iter().filter_map(|f| Entry::decode(f.kind, &f.payload).ok());
-            entries.filter(|e| kind(e)).count() as u64
+            entries.filter(kind).count() as u64
         };
         let c = self.counts;
         Tour(BTreeMap::from([
@@ -190,11 +191,8 @@ impl World {
             if engine.state().records.contains_key(key) {
                 continue;
             }
-            let fits = |r: &&_| -> bool {
-                let r: &meterd::rollup::state::RecordState = r;
-                r.record.request == known.request && r.phase.name() == place(known.place)
-            };
-            if !told.get(key).is_some_and(|r| fits(r)) {
+            let fits = |r: &&RecordState| r.record.request == known.request && r.phase.name() == place(known.place);
+            if !told.get(key).is_some_and(fits) {
                 return Err(format!("record {key} is {known:?}, and the history has {:?}", told.get(key)));
             }
         }
