@@ -305,7 +305,8 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
             |r| r.phase == Phase::Held && !r.is_held_back(),
             "held",
             "AWS refuses a record as it is",
-            "see `meterd records --state held` for AWS's words; mend it, then `meterd settle HOUR DIMENSION retry`",
+            "see `meterd records --state held` for AWS's words; a changed configuration tries it again, as does `meterd settle \
+             HOUR DIMENSION retry`; was the dimension mistyped: `meterd settle HOUR DIMENSION carry --to NAME`",
         ),
     ];
     for (is_one, code, what, remedy) in with_person {

@@ -58,6 +58,9 @@ pub struct RecordView {
     pub decided_by: Option<u32>,
     /// When.
     pub decided_at: Option<String>,
+    /// Counts up from 0 when a record is fixed anew: one that AWS refused, under a mended product code, or one that a
+    /// person capped.
+    pub generation: u32,
 }
 
 /// A share.
@@ -101,6 +104,7 @@ impl From<&RecordState> for RecordView {
             hold: record.hold.map(hold_words),
             decided_by: state.decided.map(|(peer, _)| peer.uid),
             decided_at: state.decided.map(|(_, at)| at.to_string()),
+            generation: record.key.generation,
         }
     }
 }

@@ -35,6 +35,7 @@ fn options() -> Options {
         window: Duration::from_secs(6 * 3600),
         late: Late::CarryForward,
         zero_records: ZeroRecords::Off,
+        region: None,
         grace: Duration::from_secs(60),
         offset: Offset::Fixed(Duration::from_secs(60)),
         instance: Some("i-0123456789abcdef0".into()),

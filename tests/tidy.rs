@@ -23,7 +23,7 @@ const ABSENT: &[(&str, &str, &str)] = &[
 /// Crates that only one file may know.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("sled::", &["src/index/store.rs"]),
-    ("aws_config::", &["src/submit/aws.rs", "src/agent/identity.rs"]),
+    ("aws_config::", &["src/submit/aws.rs"]),
     ("aws_sdk_", &["src/submit/aws.rs"]),
     ("aws_smithy_", &["src/submit/aws.rs"]),
     ("bincode::", &["src/entry/mod.rs"]),

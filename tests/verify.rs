@@ -50,6 +50,7 @@ fn options() -> Options {
         window: HOUR * 6,
         late: Late::CarryForward,
         zero_records: ZeroRecords::Off,
+        region: None,
         grace: Duration::from_secs(60),
         offset: Offset::Fixed(Duration::ZERO),
         instance: Some("i-1".into()),

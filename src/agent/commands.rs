@@ -46,10 +46,12 @@ pub enum Command {
         hour: Hour,
         /// What was decided.
         decision: Decision,
+        /// With [`Decision::Carry`]: into the next record of this dimension instead.
+        to: Option<String>,
         /// Who decided.
         by: Peer,
-        /// Whether it was taken.
-        reply: oneshot::Sender<Result<(), NotSettled>>,
+        /// What it came to.
+        reply: oneshot::Sender<Result<Decision, NotSettled>>,
     },
     /// A person lets go of a record that is above its dimension's ceiling.
     Release {

@@ -29,8 +29,8 @@ const ROOM_RETRY: Duration = Duration::from_secs(1);
 /// Commands taken in one turn, so that they cannot starve the socket.
 const COMMANDS_PER_TURN: usize = 256;
 
-/// How long the loop sleeps at most, before it looks at the clocks again.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
+/// How long a loop sleeps at most, before it looks at the clocks again: the machine may have slept meanwhile.
+pub const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) const WAKER: Token = Token(1);
 
@@ -217,8 +217,9 @@ impl<D: Disk> Core<D> {
                 let current = self.engine.state().records.values().cloned().collect();
                 let _ = reply.send(Ok((current, self.engine.index().history())));
             }
-            Command::Settle { dimension, hour, decision, by, reply } => {
-                let settled = self.engine.settle(&dimension, hour, decision, by, now);
+            Command::Settle { dimension, hour, decision, to, by, reply } => {
+                let decided = to.map_or(Ok(decision), |to| self.engine.carry_to(&dimension, &to));
+                let settled = decided.and_then(|decision| self.engine.settle(&dimension, hour, decision, by, now));
                 let poisoned = not_written(&settled);
                 let _ = reply.send(settled);
                 poisoned?;

@@ -13,7 +13,7 @@ use crate::wal::log::kind as log_kind;
 use crate::wal::report::Gap;
 
 /// The kinds of entries by name.
-pub const KINDS: [(&str, u8); 19] = [
+pub const KINDS: &[(&str, u8)] = &[
     ("usage", kind::USAGE),
     ("setup", kind::SETUP),
     ("seal", kind::SEAL),
@@ -28,6 +28,7 @@ pub const KINDS: [(&str, u8); 19] = [
     ("released", kind::RELEASED),
     ("echo", kind::ECHO),
     ("damaged", kind::DAMAGED),
+    ("fixed-anew", kind::FIXED_ANEW),
     ("archived", kind::ARCHIVED),
     ("stop", log_kind::CLEAN_STOP),
     ("gap", log_kind::GAP),
@@ -164,6 +165,11 @@ fn fact(entry: &Entry, names: &mut Names) -> Described {
                     describe_as(format!("the clock is believed at {at}"), json!({ "at": at, "believed": true }))
                 }
             }
+        }
+        Entry::FixedAnew(fixed) => {
+            let key = &fixed.record.key;
+            let text = format!("{}: fixed anew under product {}", names.key(key), fixed.record.request.product_code);
+            describe_as(text, of_record(key, fixed.at, names, json!({ "record": record_fields(&fixed.record) })))
         }
         Entry::Echo(echo) => {
             let seqs: Vec<u64> = echo.entries.iter().map(|e| e.seq).collect();

@@ -4,17 +4,18 @@
 //! What the hours of a dimension come to is summed from its increments where these alone decide it. Of one that repeats
 //! a level, is metered by the agent, is made of others or makes another, the seals are believed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Measure;
 use crate::decimal::Amount;
 use crate::entry::{
-    Decision, Ending, Entry, RecordKey, Released, Rules, Run, Seal, SealedDimension, Setup, Trust, Usage, Verdict,
+    Decision, DimensionId, Ending, Entry, RecordKey, Released, Rules, Run, Seal, SealedDimension, Setup, Trust, Usage,
+    Verdict,
 };
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::State;
 use crate::rollup::books::Books;
-use crate::rollup::state::{Measured, Phase, RecordState};
+use crate::rollup::state::{DimensionState, Measured, Phase, RecordState};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -30,6 +31,8 @@ struct Waiting {
     spill: Amount,
     place: Place,
     ambiguous: bool,
+    /// Whose books it stands in: a person may have moved its units to the dimension that was meant.
+    counts_in: DimensionId,
 }
 
 /// An hour as measured: a total, or a level and since when it holds.
@@ -72,7 +75,7 @@ impl Ledger {
     /// The books as a checkpoint has them.
     pub(super) fn from_state(state: &State) -> Self {
         let mut ledger = Ledger { open_from: state.open_from, seq: state.accepted_seq, ..Ledger::default() };
-        for (at, dimension) in state.dimensions.iter().enumerate() {
+        for dimension in &state.dimensions {
             let mut account = Account::new(&dimension.rules);
             account.next = dimension.next_rules.last().map(|(from, rules)| (*from, rules.measure));
             account.plain &= dimension.next_rules.iter().all(|(_, rules)| is_plain(rules));
@@ -83,8 +86,9 @@ impl Ledger {
                 };
                 account.hours.insert(*hour, HourSum { value: open.measured.total(), at });
             }
-            let mine = state.records.values().filter(|r| usize::from(r.record.key.dimension.0) == at);
-            let carried: Amount = mine.filter(|r| r.phase == Phase::Carried).map(RecordState::value).sum();
+            let here = dimension.carry.iter().map(|carry| carry.from).collect::<BTreeSet<RecordKey>>();
+            let carried = here.iter().filter_map(|key| state.records.get(key)).filter(|r| r.phase == Phase::Carried);
+            let carried: Amount = carried.map(RecordState::value).sum();
             account.spill = dimension.carry_value() - carried;
             account.remainder = dimension.remainder.total();
             let totals = &dimension.totals;
@@ -104,7 +108,12 @@ impl Ledger {
                 _ => Place::Pending,
             };
             let spill = r.spill.as_ref().map_or(Amount::ZERO, |spill| spill.value);
-            ledger.records.insert(*key, Waiting { value: r.value(), spill, place, ambiguous: r.ambiguous });
+            let takes = |d: &DimensionState| d.carry.iter().any(|carry| carry.from == *key);
+            let taker =
+                (0..).map(DimensionId).zip(&state.dimensions).find(|(_, d)| place == Place::Carried && takes(d));
+            let counts_in = taker.map_or(key.dimension, |(id, _)| id);
+            let waiting = Waiting { value: r.value(), spill, place, ambiguous: r.ambiguous, counts_in };
+            ledger.records.insert(*key, waiting);
         }
         ledger
     }
@@ -156,8 +165,16 @@ impl Ledger {
                 Decision::Accepted => self.end(settled.key, |account| &mut account.accepted),
                 Decision::WriteOff => self.end(settled.key, |account| &mut account.discarded),
                 Decision::Carry => self.put(settled.key, Place::Carried),
+                Decision::CarryTo(into) => self.move_to(settled.key, into),
                 Decision::Retry => self.let_go(settled.key),
             },
+            Entry::FixedAnew(fixed) => {
+                let key = fixed.record.key;
+                let old = RecordKey { generation: key.generation.wrapping_sub(1), ..key };
+                if let Some(before) = self.records.remove(&old) {
+                    self.records.insert(key, Waiting { place: Place::Pending, ..before });
+                }
+            }
         }
         Vec::new()
     }
@@ -263,7 +280,13 @@ impl Ledger {
             wrong.push(format!("record {} of {name} is not what was measured, taken over and left", record.key));
         }
         let place = if record.hold.is_some() { Place::Person } else { Place::Pending };
-        let waiting = Waiting { value: record.value + waits, spill: waits, place, ambiguous: false };
+        let waiting = Waiting {
+            value: record.value + waits,
+            spill: waits,
+            place,
+            ambiguous: false,
+            counts_in: record.key.dimension,
+        };
         self.records.insert(record.key, waiting);
     }
 
@@ -309,6 +332,19 @@ impl Ledger {
         }
     }
 
+    /// The units were reported under the wrong dimension: `into` has received them, and takes them.
+    fn move_to(&mut self, key: RecordKey, into: DimensionId) {
+        let Some(record) = self.records.get_mut(&key) else { return };
+        (record.place, record.counts_in) = (Place::Carried, into);
+        let value = record.value;
+        if let Some(account) = self.accounts.get_mut(usize::from(key.dimension.0)) {
+            account.sealed -= value;
+        }
+        if let Some(account) = self.accounts.get_mut(usize::from(into.0)) {
+            account.sealed += value;
+        }
+    }
+
     fn put(&mut self, key: RecordKey, place: Place) {
         if let Some(record) = self.records.get_mut(&key) {
             record.place = place;
@@ -327,9 +363,8 @@ impl Ledger {
     pub(super) fn books(&self) -> Vec<(Books, bool)> {
         let books = |(at, account): (usize, &Account)| {
             let waits = |place| -> Amount {
-                let here =
-                    self.records.iter().filter(|(key, r)| usize::from(key.dimension.0) == at && r.place == place);
-                here.map(|(_, r)| r.value).sum()
+                let here = self.records.values().filter(|r| usize::from(r.counts_in.0) == at && r.place == place);
+                here.map(|r| r.value).sum()
             };
             let open: Amount = account.hours.values().map(|sum| sum.value).sum();
             let books = Books {

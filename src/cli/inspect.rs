@@ -25,7 +25,7 @@ pub struct Inspect {
     #[arg(long, value_name = "N")]
     segment: Option<u64>,
     /// Only entries of this kind (can be given several times)
-    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(KINDS.map(|(name, _)| name)))]
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(KINDS.iter().map(|(name, _)| *name)))]
     kind: Vec<String>,
     /// Only entries from this frame number on
     #[arg(long, value_name = "SEQ", default_value_t = 0)]

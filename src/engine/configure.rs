@@ -62,6 +62,7 @@ impl<D: Disk> Engine<D> {
             window_ms: u64::try_from(self.options.window.as_millis()).unwrap_or(u64::MAX),
             late: self.options.late,
             zero_records: self.options.zero_records,
+            region: self.options.region.clone(),
         };
         if !self.is_in_force(&setup) {
             self.say_what_changes(&setup);
@@ -102,6 +103,7 @@ impl<D: Disk> Engine<D> {
             && self.state.window.as_millis() == u128::from(setup.window_ms)
             && self.state.late == setup.late
             && self.state.zero_records == setup.zero_records
+            && self.state.region == setup.region
             && configured == setup.dimensions.len()
             && setup.dimensions.iter().all(|(id, new)| rules(id) == Some(new))
     }

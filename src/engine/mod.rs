@@ -11,6 +11,7 @@ mod echo;
 mod keys;
 mod options;
 mod recover;
+mod refused;
 mod release;
 mod retain;
 mod sending;
@@ -280,6 +281,7 @@ impl<D: Disk> Engine<D> {
         self.alive_if_due(now, believed && self.is_seal_due(now))?;
         if believed {
             self.seal_due(now)?;
+            self.fix_anew_due(now)?;
             self.close_late(now)?;
         }
         self.deadlines.say(&self.state, now);

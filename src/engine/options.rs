@@ -19,6 +19,8 @@ pub struct Options {
     pub late: config::Late,
     /// See [`config::Submit`].
     pub zero_records: ZeroRecords,
+    /// See [`config::Submit`].
+    pub region: Option<String>,
     /// How long an hour stays open for usage that is stamped with it.
     pub grace: Duration,
     /// How long after an hour its records go out.
@@ -46,6 +48,7 @@ impl Options {
             window: config.submit.window,
             late: config.submit.late,
             zero_records: config.submit.zero_records,
+            region: config.submit.region.clone(),
             grace: config.hour.grace,
             offset: config.submit.offset,
             instance,

@@ -6,7 +6,7 @@ use crate::config::Offset;
 use crate::disk::Disk;
 use crate::entry::{Answered, Attempt, Entry, RecordKey, Request, Verdict};
 use crate::hour::Timestamp;
-use crate::submit::answer::{self, Reply};
+use crate::submit::answer::{self, Outcome, Reply};
 use crate::submit::outbox::{Next, spread};
 use crate::wal::LogError;
 use crate::wal::spares::Need;
@@ -149,6 +149,7 @@ impl<D: Disk> Engine<D> {
         let Some(verdict) = verdict else {
             if !answer::reached(reply) {
                 self.failing(reply, now);
+                self.aws.blocked = reply.outcome == Outcome::NoCredentials;
             }
             // A dry run that passed proves that AWS is there, not that it takes records.
             return;

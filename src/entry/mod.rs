@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use damage::{Damaged, Echo, Echoed};
-pub use outcome::{Answered, Attempt, Closed, Decision, Ending, Released, Settled, Verdict};
+pub use outcome::{Answered, Attempt, Closed, Decision, Ending, FixedAnew, Released, Settled, Verdict};
 pub use record::{Allocation, Carry, Hold, Kept, Record, RecordKey, Request, Seal, SealedDimension, Used};
 pub use setup::{Rules, Setup};
 pub use time::{Alive, ClockSeen, Started, Trust};
@@ -49,6 +49,8 @@ pub enum Entry {
     Echo(Echo),
     /// Damage that no echo mends.
     Damaged(Damaged),
+    /// A refused record under a mended product code.
+    FixedAnew(FixedAnew),
 }
 
 /// Kinds of entries, as they stand in a frame.
@@ -81,6 +83,8 @@ pub mod kind {
     pub const ECHO: u8 = 13;
     /// [`super::Damaged`]
     pub const DAMAGED: u8 = 14;
+    /// [`super::FixedAnew`]
+    pub const FIXED_ANEW: u8 = 15;
     /// [`crate::rollup::state::RecordState`], in the archive only.
     pub const ARCHIVED: u8 = 200;
 }
@@ -130,6 +134,7 @@ impl Entry {
             Entry::Released(_) => kind::RELEASED,
             Entry::Echo(_) => kind::ECHO,
             Entry::Damaged(_) => kind::DAMAGED,
+            Entry::FixedAnew(_) => kind::FIXED_ANEW,
         }
     }
 
@@ -149,6 +154,7 @@ impl Entry {
             Entry::Released(e) => encode(e),
             Entry::Echo(e) => encode(e),
             Entry::Damaged(e) => encode(e),
+            Entry::FixedAnew(e) => encode(e),
         }
     }
 
@@ -168,6 +174,7 @@ impl Entry {
             kind::RELEASED => Entry::Released(decode(payload)?),
             kind::ECHO => Entry::Echo(decode(payload)?),
             kind::DAMAGED => Entry::Damaged(decode(payload)?),
+            kind::FIXED_ANEW => Entry::FixedAnew(decode(payload)?),
             other => return Err(CodecError::Kind(other)),
         })
     }

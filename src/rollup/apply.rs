@@ -33,6 +33,7 @@ impl State {
             // It mends what is folded, see the engine's recovery; by itself it says nothing new.
             Entry::Echo(_) => {}
             Entry::Damaged(damaged) => self.apply_damaged(damaged),
+            Entry::FixedAnew(fixed) => return self.apply_fixed_anew(fixed),
         }
         Vec::new()
     }
@@ -87,6 +88,7 @@ impl State {
         self.window = std::time::Duration::from_millis(setup.window_ms);
         self.late = setup.late;
         self.zero_records = setup.zero_records;
+        self.region.clone_from(&setup.region);
         let hour = self.current_hour(setup.at);
         if self.open_from == Hour::default() {
             // The log begins: nothing before this hour is ours.
@@ -117,6 +119,7 @@ impl State {
                 }
             }
         }
+        self.try_refused_again(setup.at);
     }
 
     fn apply_seal(&mut self, seal: &Seal) -> Vec<RecordState> {
@@ -225,7 +228,7 @@ impl State {
         match closed.ending {
             Ending::InDoubt => record.phase = Phase::InDoubt,
             Ending::Expired => record.phase = Phase::Expired,
-            Ending::Carried => self.carry(closed.key),
+            Ending::Carried => self.carry(closed.key, closed.key.dimension),
         }
         self.finish(closed.key)
     }
@@ -238,7 +241,8 @@ impl State {
             Decision::Accepted => record.phase = Phase::Accepted,
             Decision::WriteOff => record.phase = Phase::Discarded,
             Decision::Retry => self.let_go(settled.key),
-            Decision::Carry => self.carry(settled.key),
+            Decision::Carry => self.carry(settled.key, settled.key.dimension),
+            Decision::CarryTo(dimension) => self.move_to(settled.key, dimension),
         }
         self.finish(settled.key)
     }
@@ -259,7 +263,7 @@ impl State {
             }
         }
         if released.carried {
-            self.carry(key)
+            self.carry(key, key.dimension)
         } else {
             self.let_go(key)
         }
@@ -276,20 +280,20 @@ impl State {
         }
     }
 
-    /// Puts a record's units on their way into the next one.
-    fn carry(&mut self, key: RecordKey) {
+    /// Puts a record's units on their way into the next one of a dimension.
+    pub(super) fn carry(&mut self, key: RecordKey, into: DimensionId) {
         let Some(record) = self.records.get_mut(&key) else { return };
         record.phase = Phase::Carried;
         let carry = Carry::of(&record.record);
         let spill = record.spill.take();
-        if let Some(dimension) = self.dimensions.get_mut(usize::from(key.dimension.0)) {
+        if let Some(dimension) = self.dimensions.get_mut(usize::from(into.0)) {
             dimension.carry.push(carry);
             dimension.carry.extend(spill);
         }
     }
 
     /// Takes a record that is final out of the state, into the totals.
-    fn finish(&mut self, key: RecordKey) -> Vec<RecordState> {
+    pub(super) fn finish(&mut self, key: RecordKey) -> Vec<RecordState> {
         let Slot::Occupied(slot) = self.records.entry(key) else { return Vec::new() };
         if !slot.get().is_final() {
             return Vec::new();

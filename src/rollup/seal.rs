@@ -209,7 +209,7 @@ fn allocations(units: &BTreeMap<Tags, i64>) -> Vec<Allocation> {
 }
 
 /// Derived from what is billed, never from chance: the same record always has the same token.
-fn client_token(product: &str, instance: &str, dimension: &str, key: &RecordKey) -> String {
+pub(super) fn client_token(product: &str, instance: &str, dimension: &str, key: &RecordKey) -> String {
     let mut hash = Sha256::new();
     for part in [product, instance, dimension] {
         hash.update((part.len() as u64).to_le_bytes());

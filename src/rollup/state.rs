@@ -26,6 +26,8 @@ pub struct State {
     pub late: Late,
     /// Whether hours without usage are reported.
     pub zero_records: ZeroRecords,
+    /// The Region that is configured; none is the instance's.
+    pub region: Option<String>,
     /// By number.
     pub dimensions: Vec<DimensionState>,
     /// The number of the last increment.

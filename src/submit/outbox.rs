@@ -11,6 +11,8 @@ use crate::rollup::state::{Phase, RecordState};
 
 /// Longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// As long as AWS may ask for; beyond that we would rather ask again, for the window is short.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Range of the first pause.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// Shortest pause, so that no jitter makes a busy loop.
@@ -162,7 +164,7 @@ impl Outbox {
 /// The end of a pause. One that lies further ahead than any pause lasts was begun by a clock that has been set back since,
 /// and is over.
 fn until(end: Timestamp, now: Timestamp) -> Timestamp {
-    if end > now.plus(PAUSE_MAX * 2) { now } else { end }
+    if end > now.plus(RETRY_AFTER_MAX + PAUSE_MAX) { now } else { end }
 }
 
 /// Pending, not under way, and inside its window.
@@ -187,5 +189,5 @@ pub fn spread(product: &str, instance: &str) -> Duration {
 fn pause_after(failures: u32, retry_after: Option<Duration>) -> Duration {
     let bound = PAUSE_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(PAUSE_MAX);
     let jitter = Duration::from_millis(fastrand::u64(0..=bound.as_millis() as u64));
-    retry_after.map_or(jitter, |asked| asked.min(PAUSE_MAX) + jitter / 4).max(PAUSE_MIN)
+    retry_after.map_or(jitter, |asked| asked.min(RETRY_AFTER_MAX) + jitter / 4).max(PAUSE_MIN)
 }

@@ -113,7 +113,8 @@ impl FakeAws {
     }
 }
 
-fn first_line(mut command: Command) -> Option<(Child, String)> {
+/// Starts a process that says something first.
+pub fn first_line(mut command: Command) -> Option<(Child, String)> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().ok()?;
     let mut line = String::new();
     BufReader::new(child.stdout.take()?).read_line(&mut line).ok()?;

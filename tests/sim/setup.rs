@@ -115,6 +115,7 @@ impl Config {
             window: self.window,
             late: if self.expire { Late::Expire } else { Late::CarryForward },
             zero_records: if self.zero_records { ZeroRecords::All } else { ZeroRecords::Off },
+            region: None,
             grace: self.grace,
             offset: self.offset,
             instance: named.then(|| INSTANCE.to_owned()),

@@ -217,7 +217,7 @@ impl World {
         let (name, hour): (&str, Hour) = (&record.request.dimension, key.hour);
         let late = now > record.request.timestamp.plus(self.ledger.window);
         match engine.settle(name, hour, decision, Peer::default(), now) {
-            Ok(()) => {
+            Ok(_) => {
                 (self.tick_at, self.submit_at) = (now, now);
                 self.commit()
             }

@@ -161,6 +161,7 @@ impl Ledger {
             Entry::Closed(closed) => closed.at,
             Entry::Settled(settled) => settled.at,
             Entry::Released(released) => released.at,
+            Entry::FixedAnew(fixed) => fixed.at,
             Entry::Started(started) => started.reading.at,
             Entry::Alive(alive) => alive.reading.at,
             Entry::Clock(seen) => seen.reading.at,
@@ -184,6 +185,7 @@ impl Ledger {
             }
             Entry::Started(_) | Entry::Alive(_) | Entry::Echo(_) => Ok(()),
             Entry::Damaged(damaged) => Err(format!("damage where nothing rotted: {damaged:?}")),
+            Entry::FixedAnew(_) => Err("fixed anew, and the product is the same".into()),
             Entry::Released(_) => Err("released, and nothing has a ceiling".into()),
         }
     }
@@ -214,6 +216,10 @@ impl Ledger {
         self.open_from.get_or_insert(current);
         self.window = Duration::from_millis(setup.window_ms);
         (self.late, self.zero_records) = (setup.late, setup.zero_records);
+        // What AWS refused may be mended now: it is tried again while it can be.
+        let window = self.window;
+        let in_time = |r: &&mut Record| r.place == Place::Held && setup.at <= r.request.timestamp.plus(window);
+        self.records.values_mut().filter(in_time).for_each(|r| (r.place, r.stuck) = (Place::Pending, false));
         self.dimensions.iter_mut().for_each(|d| d.until = d.until.or(Some(current.next())));
         for (id, rules) in &setup.dimensions {
             let at = usize::from(id.0);

@@ -72,6 +72,7 @@ impl Ledger {
             Decision::WriteOff => record.place = Place::Discarded,
             Decision::Retry => (record.place, record.stuck) = (Place::Pending, false),
             Decision::Carry => self.carry(settled.key),
+            Decision::CarryTo(_) => return Err(format!("nobody asked for that: {settled:?}")),
         }
         Ok(())
     }
