@@ -77,8 +77,8 @@ impl Ledger {
         let mut ledger = Ledger { open_from: state.open_from, seq: state.accepted_seq, ..Ledger::default() };
         for dimension in &state.dimensions {
             let mut account = Account::new(&dimension.rules);
-            account.next = dimension.next_rules.as_ref().map(|(from, rules)| (*from, rules.measure));
-            account.plain &= dimension.next_rules.as_ref().is_none_or(|(_, rules)| is_plain(rules));
+            account.next = dimension.next_rules.last().map(|(from, rules)| (*from, rules.measure));
+            account.plain &= dimension.next_rules.iter().all(|(_, rules)| is_plain(rules));
             for (hour, open) in &dimension.open {
                 let at = match &open.measured {
                     Measured::Last { at, .. } => *at,
@@ -97,7 +97,8 @@ impl Ledger {
             (account.lost, account.rounded) = (totals.lost, totals.rounded);
             ledger.accounts.push(account);
         }
-        let rules = state.dimensions.iter().flat_map(|d| [Some(&d.rules), d.next_rules.as_ref().map(|(_, r)| r)]);
+        let rules =
+            state.dimensions.iter().flat_map(|d| d.next_rules.iter().map(|(_, r)| Some(r)).chain([Some(&d.rules)]));
         let sources: Vec<String> = rules.flatten().flat_map(|r| &r.from).map(|source| source.name.clone()).collect();
         ledger.believe_seals_of(&sources);
         for (key, r) in &state.records {

@@ -95,7 +95,7 @@ impl<D: Disk> Engine<D> {
     fn is_in_force(&self, setup: &Setup) -> bool {
         let rules = |id: &DimensionId| {
             let dimension = self.state.dimension(*id)?;
-            dimension.configured.then(|| dimension.next_rules.as_ref().map_or(&dimension.rules, |(_, next)| next))
+            dimension.configured.then(|| dimension.newest_rules())
         };
         let configured = self.state.dimensions.iter().filter(|d| d.configured).count();
         self.state.product_code == setup.product_code

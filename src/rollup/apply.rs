@@ -104,7 +104,11 @@ impl State {
                 Some(known) => {
                     known.configured = true;
                     known.until = None;
-                    known.next_rules = (known.rules != *rules).then(|| (hour.next(), rules.clone()));
+                    // A change whose hour has come holds for its hours, though they are not sealed yet.
+                    known.next_rules.retain(|(from, _)| *from <= hour);
+                    if known.newest_rules() != rules {
+                        known.next_rules.push((hour.next(), rules.clone()));
+                    }
                 }
                 None => {
                     // What is made of a dimension that was billed by itself takes over with the next hour.
@@ -133,7 +137,8 @@ impl State {
             dimension.totals.sealed += unsealed;
             dimension.totals.lost += unsealed;
             dimension.open.retain(|hour, _| *hour > seal.through);
-            if let Some((_, rules)) = dimension.next_rules.take_if(|(from, _)| *from <= self.open_from) {
+            let in_force = dimension.next_rules.partition_point(|(from, _)| *from <= self.open_from);
+            if let Some((_, rules)) = dimension.next_rules.drain(..in_force).next_back() {
                 dimension.rules = rules;
             }
         }

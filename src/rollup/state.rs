@@ -66,8 +66,8 @@ pub struct Ended {
 pub struct DimensionState {
     /// In force.
     pub rules: Rules,
-    /// In force from an hour on.
-    pub next_rules: Option<(Hour, Rules)>,
+    /// In force from an hour on, in order: more than one while hours are open that lie before and behind a change.
+    pub next_rules: Vec<(Hour, Rules)>,
     /// Whether the configuration in force names it.
     pub configured: bool,
     /// The first hour it is in force.
@@ -299,7 +299,7 @@ impl DimensionState {
     pub fn new(rules: Rules, since: Hour) -> Self {
         DimensionState {
             rules,
-            next_rules: None,
+            next_rules: Vec::new(),
             configured: true,
             since,
             until: None,
@@ -315,16 +315,18 @@ impl DimensionState {
 
     /// The rules that hold for `hour`, which is not sealed.
     pub fn rules_for(&self, hour: Hour) -> &Rules {
-        match &self.next_rules {
-            Some((from, rules)) if *from <= hour => rules,
-            _ => &self.rules,
-        }
+        self.next_rules.iter().rev().find(|(from, _)| *from <= hour).map_or(&self.rules, |(_, rules)| rules)
+    }
+
+    /// The rules that were configured last; they may still wait for their hour.
+    pub fn newest_rules(&self) -> &Rules {
+        self.next_rules.last().map_or(&self.rules, |(_, rules)| rules)
     }
 
     /// Whether it is made of others, now or with the next hour.
     pub fn has_sources(&self) -> bool {
-        let next = self.next_rules.as_ref().map(|(_, rules)| rules);
-        [Some(&self.rules), next].into_iter().flatten().any(|rules| !rules.from.is_empty())
+        let next = self.next_rules.iter().map(|(_, rules)| rules);
+        next.chain([&self.rules]).any(|rules| !rules.from.is_empty())
     }
 
     /// Whether the configuration in force in `hour` names it.
