@@ -48,7 +48,8 @@ struct Account {
     /// Whether its increments alone decide what an hour comes to.
     plain: bool,
     measure: Measure,
-    next: Option<(Hour, Measure)>,
+    /// From an hour on, oldest first.
+    next: Vec<(Hour, Measure)>,
     hours: BTreeMap<Hour, HourSum>,
     sealed: Amount,
     accepted: Amount,
@@ -77,7 +78,7 @@ impl Ledger {
         let mut ledger = Ledger { open_from: state.open_from, seq: state.accepted_seq, ..Ledger::default() };
         for dimension in &state.dimensions {
             let mut account = Account::new(&dimension.rules);
-            account.next = dimension.next_rules.last().map(|(from, rules)| (*from, rules.measure));
+            account.next = dimension.next_rules.iter().map(|(from, rules)| (*from, rules.measure)).collect();
             account.plain &= dimension.next_rules.iter().all(|(_, rules)| is_plain(rules));
             for (hour, open) in &dimension.open {
                 let at = match &open.measured {
@@ -187,7 +188,8 @@ impl Ledger {
         for (id, rules) in &setup.dimensions {
             match self.accounts.get_mut(usize::from(id.0)) {
                 Some(known) => {
-                    known.next = (known.measure != rules.measure).then(|| (hour.next(), rules.measure));
+                    known.next.retain(|(from, _)| *from <= hour);
+                    known.next.push((hour.next(), rules.measure));
                     known.plain &= is_plain(rules);
                 }
                 None => self.accounts.push(Account::new(rules)),
@@ -239,9 +241,8 @@ impl Ledger {
             for (hour, sum) in left.into_iter().filter(|(_, sum)| account.plain && !sum.value.is_zero()) {
                 wrong.push(format!("{} of {} in {hour} is in no seal", sum.value, account.name));
             }
-            if let Some((_, measure)) = account.next.take_if(|(from, _)| *from <= self.open_from) {
-                account.measure = measure;
-            }
+            account.measure = account.measure_in(self.open_from);
+            account.next.retain(|(from, _)| *from > self.open_from);
         }
         wrong
     }
@@ -394,7 +395,7 @@ impl Account {
             name: rules.name.clone(),
             plain: is_plain(rules),
             measure: rules.measure,
-            next: None,
+            next: Vec::new(),
             hours: BTreeMap::new(),
             sealed: nothing,
             accepted: nothing,
@@ -420,7 +421,7 @@ impl Account {
     }
 
     fn measure_in(&self, hour: Hour) -> Measure {
-        self.next.filter(|(from, _)| *from <= hour).map_or(self.measure, |(_, measure)| measure)
+        self.next.iter().rev().find(|(from, _)| *from <= hour).map_or(self.measure, |(_, measure)| *measure)
     }
 }
 
