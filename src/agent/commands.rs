@@ -68,6 +68,8 @@ pub enum Command {
     },
     /// The submitter has finished its last call.
     SubmitterDone,
+    /// This part of the agent panicked: a restart is better than going on without it.
+    Fell(&'static str),
 }
 
 /// The way to the core from another thread.

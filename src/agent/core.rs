@@ -57,6 +57,8 @@ pub enum Ended {
     Stopped,
     /// The log takes nothing more.
     DiskFailed(String),
+    /// Stopped in order, because this part of it panicked.
+    Fell(&'static str),
 }
 
 type Staged = (oneshot::Sender<(bool, Result<Taken, Refusal>)>, bool, Result<Taken, Refusal>);
@@ -103,8 +105,9 @@ impl<D: Disk> Core<D> {
                 return Ok(Ended::DiskFailed(error.to_string()));
             }
             if self.front.stopping && self.front.submitter_done {
+                let stopped = self.front.fell.map_or(Ended::Stopped, Ended::Fell);
                 return Ok(match self.stop() {
-                    Ok(()) => Ended::Stopped,
+                    Ok(()) => stopped,
                     Err(error) => Ended::DiskFailed(error.to_string()),
                 });
             }
@@ -233,6 +236,7 @@ impl<D: Disk> Core<D> {
                 self.front.wiring.sealed.notify_one();
             }
             Command::SubmitterDone => self.front.submitter_done = true,
+            Command::Fell(what) => self.front.fall(what),
         }
         Ok(())
     }

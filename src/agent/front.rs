@@ -33,6 +33,8 @@ pub struct Front {
     pub(super) stopping: bool,
     /// The submitter has finished its last call.
     pub(super) submitter_done: bool,
+    /// What panicked.
+    pub(super) fell: Option<&'static str>,
 }
 
 impl Front {
@@ -56,6 +58,7 @@ impl Front {
             started: wiring.clock.now(),
             stopping: false,
             submitter_done: false,
+            fell: None,
             wiring,
         })
     }
@@ -91,6 +94,14 @@ impl Front {
             self.begin_to_stop();
         }
         Ok(())
+    }
+
+    /// A part of the agent has panicked: a stop in order, and a restart by whoever watches over the agent.
+    pub(super) fn fall(&mut self, what: &'static str) {
+        tracing::error!("{what} panicked: the agent stops, to be started again");
+        self.fell = Some(what);
+        self.submitter_done = true;
+        self.begin_to_stop();
     }
 
     fn begin_to_stop(&mut self) {

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::admin;
 use super::clients::CONNECTIONS_MAX;
-use super::commands::Handle;
+use super::commands::{Command, Handle};
 use super::core::{self, Core, Ended, Wiring};
 use super::front::Front;
 use super::http;
@@ -198,7 +198,14 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
     let beside = thread::Builder::new().name("tokio".into()).spawn(move || {
         let tasks = tokio::task::LocalSet::new();
         tasks.block_on(&runtime, async move {
-            tokio::task::spawn_local(submitter.run());
+            let submitting = tokio::task::spawn_local(submitter.run());
+            let core = handle.clone();
+            tokio::task::spawn_local(async move {
+                if submitting.await.is_err() {
+                    // An agent that only takes usage would go unnoticed for hours.
+                    let _ = core.tell(Command::Fell("the submitter"));
+                }
+            });
             if ask {
                 tokio::task::spawn_local(identity::ask_metadata(handle.clone()));
             }
@@ -218,6 +225,7 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
             Ok(())
         }
         Ended::DiskFailed(why) => Err(RunError::DiskFailed(why)),
+        Ended::Fell(what) => Err(io::Error::other(format!("{what} panicked; see the lines above")).into()),
     }
 }
 
@@ -234,7 +242,7 @@ fn live(
     let (engine, _locked) = match opened {
         Ok(engine) => (engine, recovery),
         Err(error) => match waiting.run(&mut front, recovery, &error)? {
-            Waited::Open(engine, recovery) => (*engine, recovery),
+            Waited::Open(open) => *open,
             Waited::Stopped => return Ok(Ended::Stopped),
         },
     };

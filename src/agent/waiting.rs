@@ -36,7 +36,7 @@ type Attempted = (Recovery, Result<Engine<RealDisk>, RunError>);
 /// How the waiting ended.
 pub(super) enum Waited {
     /// The log is open, and its directory locked by what is handed back.
-    Open(Box<Engine<RealDisk>>, Recovery),
+    Open(Box<(Engine<RealDisk>, Recovery)>),
     /// Asked to stop.
     Stopped,
 }
@@ -102,7 +102,7 @@ impl Waiting<'_> {
                     if let Some(name) = self.learnt.take() {
                         engine.set_instance(name, clock.now())?;
                     }
-                    return Ok(Waited::Open(Box::new(engine), recovery));
+                    return Ok(Waited::Open(Box::new((engine, recovery))));
                 }
                 Some(Ok((_, Err(error)))) if !error.may_heal() => return Err(error),
                 Some(Ok((recovery, Err(error)))) => {
@@ -170,6 +170,7 @@ impl Waiting<'_> {
                 let _ = reply.send(Err(NotSettled::Log(LogError::Poisoned(why.as_str().into()))));
             }
             Command::SubmitterDone => front.submitter_done = true,
+            Command::Fell(what) => front.fall(what),
             // Nothing is sent to AWS while the log is not open.
             Command::Answered(..) | Command::Probed(_) => {}
         }

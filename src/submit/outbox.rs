@@ -85,7 +85,8 @@ impl Outbox {
                 continue;
             }
             let pause = until(self.not_before, now).max(pace.map_or(now, |p| until(p.not_before, now)));
-            let due = key.hour.end().plus(offset).max(pause);
+            // A record never lies in AWS's future.
+            let due = key.hour.end().plus(offset).max(record.record.request.timestamp).max(pause);
             if due <= now {
                 return if self.probe_first || self.clock_doubt { Next::Probe(key) } else { Next::Send(key) };
             }
@@ -169,12 +170,7 @@ fn until(end: Timestamp, now: Timestamp) -> Timestamp {
 
 /// Pending, not under way, and inside its window.
 fn is_sendable(record: &RecordState, state: &State, now: Timestamp) -> bool {
-    record.phase == Phase::Pending
-        && !record.in_flight
-        && !record.out_of_window
-        && now <= record.deadline(state.window)
-        // A record never lies in AWS's future.
-        && record.record.request.timestamp <= now
+    record.phase == Phase::Pending && !record.in_flight && !record.out_of_window && now <= record.deadline(state.window)
 }
 
 /// 2 to 12 minutes after the hour, always the same for one instance: a fleet that all sends at the hour breaks AWS's
