@@ -242,8 +242,13 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
         add("log_poisoned", why.to_owned(), "check the disk; a restart goes through recovery", None);
     }
     if let Some(wrong) = books.iter().find(|b| !b.balanced()) {
-        let message = format!("the books of {} do not balance", wrong.dimension);
-        add("books_unbalanced", message, "keep the state directory as it is and report this", None);
+        let message = format!("the books of {} do not balance: {}", wrong.dimension, wrong.explained());
+        add(
+            "books_unbalanced",
+            message,
+            "run `meterd verify`, keep the state directory as it is, and report this",
+            None,
+        );
     }
     for gap in &engine.report().gaps {
         let message = format!("segment {} is damaged from byte {} to {}", gap.segment, gap.span.from, gap.span.to);
