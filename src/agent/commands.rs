@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::engine::{self, NotSettled, Refusal, Sending, Taken};
 use crate::entry::{Decision, Peer, RecordKey};
 use crate::hour::Hour;
-use crate::index::History;
+use crate::index::{History, NotNow};
 use crate::rollup::state::RecordState;
 use crate::status::Status;
 use crate::submit::answer::Reply;
@@ -37,7 +37,7 @@ pub enum Command {
     /// How are things?
     Status(oneshot::Sender<Box<Status>>),
     /// Every record: those that something can still happen to, and the history.
-    Records(oneshot::Sender<(Vec<RecordState>, History)>),
+    Records(oneshot::Sender<(Vec<RecordState>, Result<History, NotNow>)>),
     /// A person has decided about a record that waits for one.
     Settle {
         /// The dimension's name.

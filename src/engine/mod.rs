@@ -24,6 +24,7 @@ pub use take::{Code, NewIncrement, Refusal, Taken};
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{self, Measure, ZeroRecords};
 use crate::disk::Disk;
@@ -38,7 +39,7 @@ use crate::wal::open::{self as wal_open, Entry as LogEntry};
 use crate::wal::spares::Need;
 use crate::wal::{Log, LogError, LogId, OpenError, Report};
 use building::Building;
-use recover::{catch_up, fold};
+use recover::{fold, source};
 
 /// Why an engine cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +53,6 @@ pub enum EngineError {
     /// The index.
     #[error(transparent)]
     Index(#[from] IndexError),
-    /// The index, while it was rebuilt.
-    #[error("rebuilding the index: {0}")]
-    Rebuild(String),
     /// More dimensions than a log can number.
     #[error("this log knows {0} dimensions already; move the state directory away to start a new one")]
     TooManyDimensions(usize),
@@ -62,6 +60,10 @@ pub enum EngineError {
 
 /// Most dimensions that one log can ever know, renamed and removed ones included.
 pub const DIMENSIONS_EVER_MAX: usize = 1024;
+
+/// How long an opening engine waits for its index at most: an intact one is open by then unless it is very large, and
+/// nobody sees that it was not.
+const INDEX_WAIT: Duration = Duration::from_millis(50);
 
 /// A dimension as the socket's words reach it.
 #[derive(Debug, Clone)]
@@ -116,8 +118,6 @@ impl<D: Disk> Engine<D> {
         let reading = reading.into();
         let now = reading.at;
         let mut state = State::default();
-        let mut first_seq = None;
-        let mut folded = Vec::new();
         let log_options = wal_open::Options {
             segment_bytes: options.segment_bytes,
             purpose: options.purpose,
@@ -125,24 +125,11 @@ impl<D: Disk> Engine<D> {
             checkpoint_kind: entry::kind::CHECKPOINT,
             now,
         };
-        let opened = wal_open::open(Arc::clone(&disk), &log_options, &mut |e: LogEntry<'_>| {
-            let seq = e.seq;
-            first_seq.get_or_insert(seq);
-            fold(&mut state, e, &mut |change| folded.push((seq, change)))
-        })?;
+        let opened =
+            wal_open::open(Arc::clone(&disk), &log_options, &mut |e: LogEntry<'_>| fold(&mut state, e, &mut drop))?;
         let mut index = open_index(opened.log.id())?;
-        if index.applied() >= opened.log.next_seq() {
-            tracing::warn!("the index is ahead of the log; making it anew");
-            index.clear().map_err(EngineError::Rebuild)?;
-        }
-        // The index holds all up to `applied`; what was folded just now begins at `first_seq`.
-        let applied = index.applied();
-        if applied + 1 < first_seq.unwrap_or(1) {
-            catch_up(&*disk, &mut index)?;
-        } else {
-            let fresh = folded.into_iter().filter(|(seq, _)| *seq > applied);
-            fresh.for_each(|(_, change)| change.into_index(&mut index));
-        }
+        // It reads what it lacks while usage is taken.
+        index.begin(source(disk), opened.log.next_seq() - 1, state.open_from);
         let doubt = state.records.values().any(|r| r.phase == Phase::Pending && (r.ambiguous || r.in_flight));
         let mut engine = Engine {
             log: opened.log,
@@ -164,6 +151,7 @@ impl<D: Disk> Engine<D> {
         engine.settle_interrupted(now)?;
         engine.configure(now)?;
         engine.commit(now)?;
+        engine.index.wait(INDEX_WAIT);
         Ok(engine)
     }
 
@@ -270,6 +258,7 @@ impl<D: Disk> Engine<D> {
         let payload = entry.encode().map_err(unwritable)?;
         if !self.log.fits(payload.len()) {
             self.log.roll(need, now)?;
+            self.index.segment_ended();
             let checkpoint = entry::encode(&self.state).map_err(unwritable)?;
             self.log.append(entry::kind::CHECKPOINT, &checkpoint, need, now)?;
         }
@@ -285,7 +274,7 @@ impl<D: Disk> Engine<D> {
         self.flush_building(now)?;
         self.log.commit()?;
         // Keys are forgotten by hours that are sealed: a clock that jumps ahead makes nothing forget them.
-        self.index.advance(self.log.next_seq() - 1, self.state.open_from, false);
+        self.index.advance(self.log.next_seq() - 1, self.state.open_from);
         Ok(())
     }
 
@@ -381,7 +370,7 @@ impl<D: Disk> Engine<D> {
         self.commit(now)?;
         self.append_mark(log_kind::CLEAN_STOP, now)?;
         self.append_mark(log_kind::CLEAN_STOP, now)?;
-        self.index.close(self.state.open_from);
+        self.index.close(self.log.next_seq() - 1, self.state.open_from);
         Ok(())
     }
 

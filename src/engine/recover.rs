@@ -1,10 +1,11 @@
 //! From the log's bytes back to a state, and to an index beside it.
 
-use super::{EngineError, keys};
+use std::sync::Arc;
+
+use super::keys;
 use crate::disk::Disk;
 use crate::entry::{self, Entry};
-use crate::hour::Hour;
-use crate::index::Index;
+use crate::index::{Intake, Source};
 use crate::rollup::State;
 use crate::rollup::state::RecordState;
 use crate::wal::OpenError;
@@ -17,10 +18,10 @@ pub(super) enum Change {
 }
 
 impl Change {
-    pub(super) fn into_index(self, index: &mut Index) {
+    fn into_index(self, intake: &mut Intake<'_>) {
         match self {
-            Change::Usage(usage) => keys::index_keys(&usage, index),
-            Change::Records(records) => records.into_iter().for_each(|r| index.add_record(r)),
+            Change::Usage(usage) => keys::index_keys(&usage, intake),
+            Change::Records(records) => records.into_iter().for_each(|r| intake.add_record(r)),
         }
     }
 }
@@ -51,22 +52,23 @@ pub fn read_only<D: Disk>(disk: &D) -> Result<State, OpenError> {
     Ok(state)
 }
 
-/// Reads into the index what the log has and it has not: all of it, if it is empty.
-pub(super) fn catch_up<D: Disk>(disk: &D, index: &mut Index) -> Result<(), EngineError> {
-    let applied = index.applied();
-    tracing::info!(from = applied + 1, "bringing the index up to the log");
-    let mut state = State::default();
-    wal_open::replay(disk, applied + 1, entry::kind::CHECKPOINT, &mut |e| {
-        let seq = e.seq;
-        fold(&mut state, e, &mut |change| {
-            if seq > applied {
-                change.into_index(index);
+/// The log in `disk` as what an index is made from. It may be read while the log is written: a frame that was durable
+/// before stays as it is, and later ones are passed over.
+pub(super) fn source<D: Disk>(disk: Arc<D>) -> Source {
+    Arc::new(move |from, through, intake| {
+        let mut state = State::default();
+        let read = wal_open::replay(&*disk, from, entry::kind::CHECKPOINT, &mut |e| {
+            let seq = e.seq;
+            if seq > through {
+                return Ok(());
             }
-        })?;
-        if seq > applied {
-            index.advance(seq, Hour::default(), false);
-        }
-        Ok(())
-    })?;
-    Ok(())
+            fold(&mut state, e, &mut |change| {
+                if seq >= from {
+                    change.into_index(intake);
+                }
+            })?;
+            if seq >= from { intake.reached(seq) } else { Ok(()) }
+        });
+        read.map(drop).map_err(|e| e.to_string())
+    })
 }

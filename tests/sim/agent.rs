@@ -62,6 +62,8 @@ pub struct Agent {
     faulty: bool,
     poisoned: bool,
     pub starts: u64,
+    /// How often a key was refused because the index was behind.
+    pub not_ready: u64,
     /// Whether durable attempts are looked for on the disk before each call (slow).
     pub strict: bool,
 }
@@ -83,6 +85,7 @@ impl Agent {
             faulty: false,
             poisoned: false,
             starts: 0,
+            not_ready: 0,
             strict: true,
         }
     }
@@ -269,6 +272,10 @@ impl Agent {
         match taken {
             Ok(()) => Ok(true),
             Err(Code::DiskFull | Code::NotDurable) if self.faulty || self.disk.is_halted() => Ok(false),
+            Err(Code::NotReady) if self.engine().index().behind().is_some() => {
+                self.not_ready += 1;
+                Ok(false)
+            }
             Err(code) => Err(format!("refused: {}", code.name())),
         }
     }
@@ -308,7 +315,9 @@ impl Agent {
         }
         self.forget();
         let disk = Arc::new(self.disk.clone());
-        match Engine::open(disk, options(64 * 1024), self.now, |_| Ok(Index::in_memory())) {
+        // The index is read from the log while the agent runs already, at once or only after some commits.
+        let commits = (self.starts % 4) as u32;
+        match Engine::open(disk, options(64 * 1024), self.now, |_| Ok(Index::in_memory_after(commits))) {
             Ok(engine) => self.engine = Some(engine),
             Err(_) if self.faulty || self.disk.is_halted() => return Ok(()),
             Err(error) => return Err(format!("cannot open: {error}")),
