@@ -63,7 +63,7 @@ pub const DIMENSIONS_EVER_MAX: usize = 1024;
 
 /// How long an opening engine waits for its index at most: an intact one is open by then unless it is very large, and
 /// nobody sees that it was not.
-const INDEX_WAIT: Duration = Duration::from_millis(50);
+const INDEX_WAIT: Duration = Duration::from_millis(30);
 
 /// A dimension as the socket's words reach it.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 /// A caller's key, or an id in its hour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyHash(pub(super) u128);
 
 impl std::hash::Hash for KeyHash {
@@ -51,7 +51,7 @@ impl Secret {
     fn hash(&self, parts: &[&[u8]]) -> u128 {
         let mut hasher = SipHasher24::new_with_key(&self.0);
         for part in parts {
-            hasher.write_usize(part.len());
+            hasher.write_u64(part.len() as u64);
             hasher.write(part);
         }
         hasher.finish128().as_u128()

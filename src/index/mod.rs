@@ -350,10 +350,8 @@ impl Index {
     fn write(&mut self, now: Hour) {
         let Backing::Disk { keeper, .. } = &mut self.backing else { return };
         let mut next = Fresh { applied: self.fresh.applied, ..Fresh::default() };
-        if self.fresh.keys.len() >= BATCH {
-            // There will be as many again: no growing on the way.
-            next.keys.reserve(BATCH);
-        }
+        // There may well be as many again: no growing on the way.
+        next.keys.reserve(self.fresh.keys.len());
         self.hand_over = false;
         keeper.write(std::mem::replace(&mut self.fresh, next), now);
     }

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::filter::Filter;
+use super::filter::{Filter, Probe};
 use super::{KeyHash, Known};
 use crate::entry::{decode, encode};
 use crate::hour::Hour;
@@ -89,11 +89,13 @@ impl Run {
         self.head.expiries.iter().filter(|(hour, _)| *hour >= now.index()).map(|(_, count)| count).sum()
     }
 
+    /// Whether it may have what is looked for; asks memory only.
+    pub(super) fn may_have(&self, probe: &Probe) -> bool {
+        self.head.filter.may_have(probe)
+    }
+
     /// What is known of a key.
     pub(super) fn find(&self, hash: KeyHash) -> Result<Option<Known>, String> {
-        if !self.head.filter.may_have(hash.0) {
-            return Ok(None);
-        }
         let Some(at) = self.head.firsts.partition_point(|first| *first <= hash.0).checked_sub(1) else {
             return Ok(None);
         };

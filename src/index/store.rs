@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use serde::{Deserialize, Serialize};
 use sled::Batch;
 
+use super::filter::Probe;
 use super::run::{Item, Place, Run, RunWriter};
 use super::{Fresh, KeyHash, Known, Secret, merge};
 use crate::entry::{CodecError, RecordKey, decode, encode};
@@ -138,7 +139,8 @@ impl Store {
     /// What is known of a key. Where it was forgotten and used anew, the later use speaks.
     pub(super) fn key(&self, hash: KeyHash) -> Result<Option<Known>, String> {
         let mut newest: Option<Known> = None;
-        for run in self.runs().iter() {
+        let probe = Probe::of(hash.0);
+        for run in self.runs().iter().filter(|run| run.may_have(&probe)) {
             let found = run.find(hash)?;
             if found.map(|known| known.seq) > newest.map(|known| known.seq) {
                 newest = found;
