@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
 /// A directory in which the agent keeps its state.
 pub trait Disk: Send + Sync + 'static {
     /// An open file.
@@ -21,6 +23,9 @@ pub trait Disk: Send + Sync + 'static {
     fn list(&self, dir: &str) -> io::Result<Vec<String>>;
     /// Renames a file within the directory tree; durable only after `sync_dir`.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Lets two files change their names, at once and both; durable only after `sync_dir`. An error of kind `Unsupported`
+    /// or `InvalidInput` where the file system has no such thing.
+    fn exchange(&self, one: &str, other: &str) -> io::Result<()>;
     /// Removes a file; durable only after `sync_dir`.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes a directory if it is missing; durable only after `sync_dir` of its parent.
@@ -56,12 +61,26 @@ pub fn is_full(error: &io::Error) -> bool {
 #[derive(Debug, Clone)]
 pub struct RealDisk {
     root: PathBuf,
+    read_only: bool,
 }
 
 impl RealDisk {
     /// The directory `root`, which exists.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        RealDisk { root: root.into() }
+        RealDisk { root: root.into(), read_only: false }
+    }
+
+    /// The same, opened for reading only: whatever would change it is an error.
+    pub fn read_only(root: impl Into<PathBuf>) -> Self {
+        RealDisk { root: root.into(), read_only: true }
+    }
+
+    /// The full path of what is to be changed.
+    fn to_change(&self, name: &str) -> io::Result<PathBuf> {
+        if self.read_only {
+            return Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "opened for reading only"));
+        }
+        Ok(self.root.join(name))
     }
 }
 
@@ -69,11 +88,11 @@ impl Disk for RealDisk {
     type File = File;
 
     fn create(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(self.root.join(name))
+        OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(self.to_change(name)?)
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(self.root.join(name))
+        OpenOptions::new().read(true).write(!self.read_only).open(self.root.join(name))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
@@ -92,22 +111,27 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.root.join(from), self.root.join(to))
+        fs::rename(self.to_change(from)?, self.to_change(to)?)
+    }
+
+    fn exchange(&self, one: &str, other: &str) -> io::Result<()> {
+        let (one, other) = (self.root.join(one), self.root.join(other));
+        Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.root.join(name))
+        fs::remove_file(self.to_change(name)?)
     }
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
-        match DirBuilder::new().mode(0o700).create(self.root.join(dir)) {
+        match DirBuilder::new().mode(0o700).create(self.to_change(dir)?) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             made => made,
         }
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        File::open(self.root.join(dir))?.sync_all()
+        File::open(self.to_change(dir)?)?.sync_all()
     }
 }
 

@@ -149,6 +149,17 @@ impl Hour {
         Timestamp::from_seconds((self.0 as i64 + 1) * SECONDS_PER_HOUR - 1)
     }
 
+    /// The month it lies in, as `YYYYMM`.
+    pub fn year_month(self) -> u32 {
+        let moment = OffsetDateTime::from_unix_timestamp(self.start().seconds().clamp(0, SECONDS_MAX));
+        moment.map_or(0, |m| u32::try_from(m.year()).unwrap_or(0) * 100 + u32::from(u8::from(m.month())))
+    }
+
+    /// The first hour of the month that lies `back` months before its own.
+    pub fn start_of_month(self, back: u32) -> Hour {
+        (0..back).fold(self.month(), |hour, _| hour.previous().month())
+    }
+
     /// The hour after it.
     pub const fn next(self) -> Self {
         Hour(self.0.saturating_add(1))

@@ -26,6 +26,7 @@
 //! | [`rollup`] | the state as a pure fold over the entries; seals; the books | ask the time, touch the disk |
 //! | [`submit`] | what to send next, what an answer means, the door to AWS | see the socket; change a request |
 //! | [`index`] | keys and history in sled, derived from the log | decide what may be deleted |
+//! | [`audit`] | the log judged from outside, and shown entry by entry | change anything; use the fold's own sums |
 //! | [`agent`] | the wiring: threads, socket, signals | know a rule of metering |
 //! | [`status`], [`view`] | what people and programs are shown | |
 //! | [`cli`] | a file a command; the only place that prints | |
@@ -62,6 +63,7 @@ pub mod ingest;
 pub mod submit;
 
 pub mod agent;
+pub mod audit;
 pub mod cli;
 pub mod simulate;
 pub mod status;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::config::Late;
 use crate::disk::Disk;
 use crate::engine::Engine;
+use crate::entry::Hold;
 use crate::hour::Timestamp;
 use crate::index::Behind;
 use crate::rollup::State;
@@ -61,10 +62,12 @@ pub struct Status {
 pub struct LogStatus {
     /// Increments acknowledged since the log was made.
     pub accepted_seq: u64,
-    /// The newest segment's number.
+    /// How many segments it has.
     pub segments: u64,
     /// Bytes of all segments.
     pub bytes: u64,
+    /// Increments that damage to the disk took, of those that were acknowledged.
+    pub lost_increments: u64,
     /// Whether it takes nothing more.
     pub poisoned: bool,
     /// Whether usage is refused for want of room.
@@ -134,7 +137,7 @@ pub struct Attention {
 /// Looks at an engine that was started at `started`.
 pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -> Status {
     let state = engine.state();
-    let log = engine.log();
+    let (log, footprint) = (engine.log(), engine.footprint());
     let hour = state.current_hour(now);
     let open = state
         .dimensions
@@ -152,8 +155,9 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -
         now: now.to_string(),
         log: LogStatus {
             accepted_seq: state.accepted_seq,
-            segments: log.segment_id(),
-            bytes: log.segment_id() * log.segment_bytes(),
+            segments: footprint.segments,
+            bytes: footprint.bytes,
+            lost_increments: state.lost_increments,
             poisoned: log.poisoned().is_some(),
             disk_full: engine.disk_full(),
             slowest_sync_ms: u64::try_from(log.slowest_sync().as_millis()).unwrap_or(u64::MAX),
@@ -170,6 +174,35 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -
         gate: "open",
         attention: attention(engine, &books, now),
         books,
+    }
+}
+
+/// What can be said while the log is not open: `why` it is not, with what to do. The figures of a log that nobody has read
+/// yet are zero, and no books are shown.
+pub fn not_ready(instance: Option<&str>, product: &str, why: Attention, started: Timestamp, now: Timestamp) -> Status {
+    Status {
+        version: env!("CARGO_PKG_VERSION"),
+        instance_id: instance.map(str::to_owned),
+        product_code: product.to_owned(),
+        ready: false,
+        uptime_s: now.since(started).as_secs(),
+        now: now.to_string(),
+        log: LogStatus {
+            accepted_seq: 0,
+            segments: 0,
+            bytes: 0,
+            lost_increments: 0,
+            poisoned: false,
+            disk_full: why.code == "disk_full",
+            slowest_sync_ms: 0,
+        },
+        open_hour: OpenHourStatus { hour: now.hour().to_string(), dimensions: Vec::new() },
+        records: counts(&State::default()),
+        oldest_pending: None,
+        aws: AwsStatus { last_success: None, consecutive_failures: 0, last_error: None, clock_skew_ms: None },
+        gate: "open",
+        attention: vec![why],
+        books: Vec::new(),
     }
 }
 
@@ -217,9 +250,17 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
         let message = format!("segment {} is damaged from byte {} to {}", gap.segment, gap.span.from, gap.span.to);
         add("log_damaged", message, "copies are in quarantine/ of the state directory; check the disk", None);
     }
+    let free_some = "free some space on the state directory's disk; it heals by itself";
+    if let Some(why) = engine.retention_failure() {
+        let remedy = "run `meterd verify`; old segments are kept until a restart";
+        add("retention_stopped", why.to_owned(), remedy, None);
+    }
     if engine.disk_full() {
         let message = "no room for another log segment: usage is refused with disk_full".into();
-        add("disk_full", message, "free some space on the state directory's disk; it heals by itself", None);
+        add("disk_full", message, free_some, None);
+    } else if let Some(why) = engine.log().no_room() {
+        let message = format!("{why}: usage is taken only until the log's last segment is full");
+        add("disk_nearly_full", message, free_some, None);
     }
     index_attention(engine, &mut add);
     if state.instance.is_none() {
@@ -237,7 +278,7 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
         add("clock_doubt", message, remedy, Some(doubt.reading.at));
     }
     aws_attention(engine, now, &mut add);
-    let with_person: [(Waits, _, _, _); 4] = [
+    let with_person: [(Waits, _, _, _); 5] = [
         (
             |r| r.phase == Phase::Conflict,
             "conflict",
@@ -251,16 +292,23 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
             "look it up in AWS's records (CloudTrail), then `meterd settle HOUR DIMENSION accepted|carry|write-off`",
         ),
         (
-            RecordState::is_spike,
+            |r| r.is_held_back() && r.record.hold == Some(Hold::Damaged),
+            "damaged",
+            "the disk lost entries of an hour: its record may have been sent before, and otherwise",
+            "compare with AWS's records (CloudTrail), then `meterd release HOUR DIMENSION` or `meterd settle`",
+        ),
+        (
+            |r| r.is_held_back() && r.record.hold != Some(Hold::Damaged),
             "spike",
             "a record is above its dimension's hold_above and waits for a person",
             "make sure that the usage is real, then `meterd release HOUR DIMENSION [--at-most N]`; see `meterd records`",
         ),
         (
-            |r| r.phase == Phase::Held && !r.is_spike(),
+            |r| r.phase == Phase::Held && !r.is_held_back(),
             "held",
             "AWS refuses a record as it is",
-            "see `meterd records --state held` for AWS's words; mend it, then `meterd settle HOUR DIMENSION retry`",
+            "see `meterd records --state held` for AWS's words; a changed configuration tries it again, as does `meterd settle \
+             HOUR DIMENSION retry`; was the dimension mistyped: `meterd settle HOUR DIMENSION carry --to NAME`",
         ),
     ];
     for (is_one, code, what, remedy) in with_person {

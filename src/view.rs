@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::entry::Hold;
 use crate::index::History;
 use crate::rollup::state::RecordState;
 
@@ -50,12 +51,16 @@ pub struct RecordView {
     pub allocations: Vec<AllocationView>,
     /// Of `usage`, what the base price covers.
     pub included: String,
-    /// The ceiling it is above, in billed units: such a record is held before it is sent.
-    pub hold_above: Option<String>,
+    /// Why it waits for a person before it is sent: `above 1000` (billed units, its `hold_above`) or `damaged` (the disk
+    /// lost entries of its hour).
+    pub hold: Option<String>,
     /// The user who decided about it last.
     pub decided_by: Option<u32>,
     /// When.
     pub decided_at: Option<String>,
+    /// Counts up from 0 when a record is fixed anew: one that AWS refused, under a mended product code, or one that a
+    /// person capped.
+    pub generation: u32,
 }
 
 /// A share.
@@ -96,10 +101,18 @@ impl From<&RecordState> for RecordView {
             carried_into: state.carried_into.map(|h| h.to_string()),
             allocations: allocations.collect(),
             included: record.included.to_string(),
-            hold_above: record.above.map(|ceiling| ceiling.to_string()),
+            hold: record.hold.map(hold_words),
             decided_by: state.decided.map(|(peer, _)| peer.uid),
             decided_at: state.decided.map(|(_, at)| at.to_string()),
+            generation: record.key.generation,
         }
+    }
+}
+
+fn hold_words(hold: Hold) -> String {
+    match hold {
+        Hold::Above(ceiling) => format!("above {ceiling}"),
+        Hold::Damaged => "damaged".to_owned(),
     }
 }
 

@@ -43,13 +43,15 @@ fn options() -> Options {
         window: 6 * HOUR,
         late: Late::CarryForward,
         zero_records: ZeroRecords::Off,
+        region: None,
         grace: Duration::from_secs(60),
         offset: Offset::Fixed(Duration::from_secs(60)),
         instance: Some("i-0123456789abcdef0".into()),
         segment_bytes: 1024 * 1024,
         purpose: Purpose::Test,
         judge_clock: false,
-        threads: false,
+        retain: HOUR * 24 * 7,
+        threads: true,
     }
 }
 

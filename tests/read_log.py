@@ -2,6 +2,7 @@
 """Reads a log of meterd, written from src/wal/FORMAT.md alone: an entry a line, as JSON.
 
     read_log.py STATE_DIR/wal
+    read_log.py STATE_DIR/archive
 
 A line is {"segment", "seq", "kind", "payload" (hex)}, or {"segment", "bad": offset} where no valid frame stands before
 the known end of a segment (or, in the newest, before a byte that is not zero). Changes nothing.
@@ -25,9 +26,10 @@ def header(data):
             continue
         names = "magic version flags id first_seq salt log created_ms bytes previous_end previous_crc crc"
         fields = dict(zip(names.split(), HEADER.unpack(copy)))
-        if fields["magic"] == b"meterdWL" and fields["version"] != 1:
+        ours = fields["magic"] in (b"meterdWL", b"meterdAR")
+        if ours and fields["version"] != 1:
             sys.exit(f"format version {fields['version']} is not 1")
-        if fields["magic"] == b"meterdWL" and zlib.crc32(copy[:-4]) == fields["crc"]:
+        if ours and zlib.crc32(copy[:-4]) == fields["crc"]:
             return fields
     sys.exit("neither copy of a segment's header is valid")
 
@@ -54,7 +56,10 @@ def main(directory):
     for i, (_, data) in enumerate(segments):
         head = headers[i]
         newest = i + 1 == len(segments)
-        end = len(data.rstrip(b"\0")) if newest else headers[i + 1]["previous_end"]
+        if head["magic"] == b"meterdAR":
+            end = head["bytes"]  # an archive file stands alone and has no byte behind its last frame
+        else:
+            end = len(data.rstrip(b"\0")) if newest else headers[i + 1]["previous_end"]
         seed = zlib.crc32(struct.pack("<QQ", head["salt"], head["id"]))
         at, seq = FRAMES_AT, head["first_seq"]
         while at < end:

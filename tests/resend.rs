@@ -35,12 +35,14 @@ fn options() -> Options {
         window: Duration::from_secs(6 * 3600),
         late: Late::CarryForward,
         zero_records: ZeroRecords::Off,
+        region: None,
         grace: Duration::from_secs(60),
         offset: Offset::Fixed(Duration::from_secs(60)),
         instance: Some("i-0123456789abcdef0".into()),
         segment_bytes: 1024 * 1024,
         purpose: Purpose::Test,
         judge_clock: false,
+        retain: Duration::from_secs(24 * 3600),
         threads: false,
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
+use meterd::config::{Late, Measure, Offset, Round, Source, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::disk::RealDisk;
 use meterd::engine::{Engine, NewIncrement, NotSettled, Options, Sending};
@@ -17,6 +17,11 @@ use meterd::submit::answer::{Outcome, Reply};
 use meterd::wal::Purpose;
 use tempfile::TempDir;
 
+#[path = "settle/held.rs"]
+mod held;
+#[path = "settle/pace.rs"]
+mod pace;
+
 /// 2026-11-21T09:00:00Z.
 const NINE: Timestamp = Timestamp::from_seconds(1_795_251_600);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -27,12 +32,31 @@ struct World {
     engine: Option<Engine<RealDisk>>,
     judge_clock: bool,
     now: Timestamp,
+    /// The configuration, as far as tests change it.
+    product: &'static str,
+    names: Vec<&'static str>,
+    region: Option<&'static str>,
+    late: Late,
+    offset: Offset,
+    /// A dimension, and the one it is made of.
+    credit: Option<(&'static str, &'static str)>,
 }
 
 impl World {
     fn new(judge_clock: bool) -> World {
         let dir = tempfile::tempdir().unwrap();
-        let mut world = World { dir, engine: None, judge_clock, now: NINE };
+        let mut world = World {
+            dir,
+            engine: None,
+            judge_clock,
+            now: NINE,
+            product: "product",
+            names: vec!["requests"],
+            region: None,
+            late: Late::CarryForward,
+            offset: Offset::Fixed(MINUTE),
+            credit: None,
+        };
         world.restart();
         world
     }
@@ -44,38 +68,49 @@ impl World {
     /// As after a `kill -9`: nothing is told to anybody.
     fn restart(&mut self) {
         self.engine = None;
-        let rules = Rules {
-            name: "requests".into(),
+        let rules = |name: &&str| Rules {
+            name: (*name).to_owned(),
             measure: Measure::Sum,
             sticky: false,
             unit: Amount::from_units(1),
             round: Round::Carry,
             hold_above: None,
             included: None,
-            from: Vec::new(),
+            from: self.made_of(name),
         };
         let options = Options {
-            product_code: "product".into(),
-            dimensions: vec![rules],
+            product_code: self.product.into(),
+            dimensions: self.names.iter().map(rules).collect(),
             window: HOUR * 6,
-            late: Late::CarryForward,
+            late: self.late,
             zero_records: ZeroRecords::Off,
+            region: self.region.map(str::to_owned),
             grace: MINUTE,
-            offset: Offset::Fixed(MINUTE),
+            offset: self.offset,
             instance: Some("i-0123456789abcdef0".into()),
             segment_bytes: 1024 * 1024,
             purpose: Purpose::Test,
             judge_clock: self.judge_clock,
+            retain: Duration::from_secs(24 * 3600),
             threads: false,
         };
         let disk = Arc::new(RealDisk::new(self.dir.path()));
         self.engine = Some(Engine::open(disk, options, self.now, |_| Ok(Index::in_memory())).unwrap());
     }
 
+    fn made_of(&self, name: &str) -> Vec<Source> {
+        let credit = self.credit.filter(|(credit, _)| *credit == name);
+        credit.map(|(_, source)| Source { name: source.into(), weight: Amount::from_units(1) }).into_iter().collect()
+    }
+
     fn add(&mut self, quantity: &str) {
+        self.add_to("requests", quantity);
+    }
+
+    fn add_to(&mut self, dimension: &str, quantity: &str) {
         let now = self.now;
         let new =
-            NewIncrement { dimension: "requests".into(), quantity: Some(quantity.into()), ..NewIncrement::default() };
+            NewIncrement { dimension: dimension.into(), quantity: Some(quantity.into()), ..NewIncrement::default() };
         self.engine().take(Peer::default(), &new, now).unwrap();
         self.engine().commit(now).unwrap();
     }
@@ -98,6 +133,14 @@ impl World {
         panic!("the outbox waits for ever");
     }
 
+    /// Waits until something may be sent, without sending it.
+    fn next_at(&mut self) {
+        let now = self.now;
+        let again = self.engine().next_sending(now).unwrap();
+        let Sending::Wait(until) = again else { panic!("it does not wait: {again:?}") };
+        self.now = until;
+    }
+
     fn next_record(&mut self) -> (RecordKey, Request) {
         match self.next() {
             Sending::Record(key, request) => (key, request),
@@ -111,13 +154,17 @@ impl World {
         self.engine().answered(key, &reply, now).unwrap();
     }
 
-    fn settle(&mut self, decision: Decision) -> Result<(), NotSettled> {
+    fn settle(&mut self, decision: Decision) -> Result<Decision, NotSettled> {
         let now = self.now;
         self.engine().settle("requests", NINE.hour(), decision, Peer::default(), now)
     }
 
     fn books(&mut self) -> String {
-        let books = self.engine().state().books().remove(0);
+        self.books_of(0)
+    }
+
+    fn books_of(&mut self, dimension: usize) -> String {
+        let books = self.engine().state().books().remove(dimension);
         assert!(books.balanced(), "{books:?}");
         let columns = books.columns().into_iter().filter(|(_, amount)| !amount.is_zero());
         columns.map(|(name, amount)| format!("{name} {amount}")).collect::<Vec<_>>().join(", ")

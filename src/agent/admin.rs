@@ -1,7 +1,9 @@
 //! The operator's socket, `admin.sock`: decisions that only root and the agent's own user may make. HTTP/1.1.
 //!
 //! `POST /v1/settle` with `{"hour": "2026-11-21T08:00:00Z", "dimension": "requests", "decision": "accepted"}`; decisions
-//! are `accepted`, `carry`, `write-off` and `retry`. 200 `{"ok":true}`, or an error object as on the writers' socket.
+//! are `accepted`, `carry`, `write-off` and `retry`; with `carry`, `"to": "other"` names another dimension whose next record
+//! takes the units. 200 `{"ok":true,"decision":"carry"}` (a `retry` after the window is a `carry`), or an error object as on
+//! the writers' socket.
 //!
 //! `POST /v1/release` with `{"hour": "…", "dimension": "requests", "at_most": 1000}` (`at_most` may be left out) sends a
 //! record that waits because it is above `hold_above`. 200 `{"ok":true,"became":"sent"}`, or `"carried"` past its window.
@@ -16,7 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::commands::{Command, Gone, Handle};
@@ -36,6 +38,7 @@ struct Settle {
     hour: AnyMoment,
     dimension: String,
     decision: Word,
+    to: Option<String>,
 }
 
 /// A held record that may go.
@@ -61,13 +64,24 @@ impl TryFrom<String> for AnyMoment {
     }
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Word {
     Accepted,
     Carry,
     WriteOff,
     Retry,
+}
+
+impl From<Decision> for Word {
+    fn from(decision: Decision) -> Word {
+        match decision {
+            Decision::Accepted => Word::Accepted,
+            Decision::Carry | Decision::CarryTo(_) => Word::Carry,
+            Decision::WriteOff => Word::WriteOff,
+            Decision::Retry => Word::Retry,
+        }
+    }
 }
 
 impl From<Word> for Decision {
@@ -135,13 +149,16 @@ async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<A
 }
 
 async fn settle(body: &[u8], by: Peer, core: &Handle) -> Answer {
-    let Settle { hour, dimension, decision } = match read(body) {
+    let Settle { hour, dimension, decision, to } = match read(body) {
         Ok(settle) => settle,
         Err(why) => return bad_request(&why),
     };
+    if to.is_some() && decision != Word::Carry {
+        return bad_request("only carry goes to another dimension");
+    }
     let (hour, decision) = (hour.0, decision.into());
-    let settled = core.ask(|reply| Command::Settle { dimension, hour, decision, by, reply }).await;
-    decided(settled.map(|done| done.map(|()| serde_json::json!({ "ok": true }))))
+    let settled = core.ask(|reply| Command::Settle { dimension, hour, decision, to, by, reply }).await;
+    decided(settled.map(|done| done.map(|came_to| serde_json::json!({ "ok": true, "decision": Word::from(came_to) }))))
 }
 
 async fn release(body: &[u8], by: Peer, core: &Handle) -> Answer {

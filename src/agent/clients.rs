@@ -11,12 +11,12 @@ use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::disk::Disk;
-use crate::engine::{Code, Engine};
+use crate::engine::Code;
 use crate::entry::Peer;
 use crate::hour::Timestamp;
 use crate::ingest::connection::{Connection, READ_BYTES_PER_TURN, Turn};
 use crate::ingest::listener::peer;
+use crate::ingest::taker::Taker;
 
 /// Most connections at once.
 pub const CONNECTIONS_MAX: usize = 1024;
@@ -195,7 +195,7 @@ impl Clients {
     }
 
     /// A turn with every connection that is ready; those that may have answers waiting.
-    pub(super) fn read_ready<D: Disk>(&mut self, engine: &mut Engine<D>, now: Timestamp) -> Vec<Token> {
+    pub(super) fn read_ready(&mut self, taker: &mut impl Taker, now: Timestamp) -> Vec<Token> {
         let mut touched = Vec::with_capacity(self.ready.len());
         for _ in 0..self.ready.len() {
             let Some(token) = self.ready.pop_front() else { break };
@@ -205,7 +205,7 @@ impl Clients {
             }
             let Some(client) = self.clients.get_mut(&token) else { continue };
             let Some(lines) = &mut client.lines else { continue };
-            match lines.turn(&mut client.stream, &mut self.chunk, engine, now) {
+            match lines.turn(&mut client.stream, &mut self.chunk, taker, now) {
                 // Behind the last bytes stands the end, for which no further event comes.
                 Turn::Drained if client.half_closed => self.queue(token),
                 Turn::Drained | Turn::Full => {}

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::engine::{self, NotSettled, Refusal, Sending, Taken};
 use crate::entry::{Decision, Peer, RecordKey};
 use crate::hour::Hour;
-use crate::index::{History, NotNow};
+use crate::index::History;
 use crate::rollup::state::RecordState;
 use crate::status::Status;
 use crate::submit::answer::Reply;
@@ -36,8 +36,8 @@ pub enum Command {
     Instance(String),
     /// How are things?
     Status(oneshot::Sender<Box<Status>>),
-    /// Every record: those that something can still happen to, and the history.
-    Records(oneshot::Sender<(Vec<RecordState>, Result<History, NotNow>)>),
+    /// Every record: those that something can still happen to, and the history; or why nobody can tell.
+    Records(oneshot::Sender<Result<(Vec<RecordState>, History), String>>),
     /// A person has decided about a record that waits for one.
     Settle {
         /// The dimension's name.
@@ -46,10 +46,12 @@ pub enum Command {
         hour: Hour,
         /// What was decided.
         decision: Decision,
+        /// With [`Decision::Carry`]: into the next record of this dimension instead.
+        to: Option<String>,
         /// Who decided.
         by: Peer,
-        /// Whether it was taken.
-        reply: oneshot::Sender<Result<(), NotSettled>>,
+        /// What it came to.
+        reply: oneshot::Sender<Result<Decision, NotSettled>>,
     },
     /// A person lets go of a record that is above its dimension's ceiling.
     Release {
@@ -66,6 +68,8 @@ pub enum Command {
     },
     /// The submitter has finished its last call.
     SubmitterDone,
+    /// This part of the agent panicked: a restart is better than going on without it.
+    Fell(&'static str),
 }
 
 /// The way to the core from another thread.

@@ -3,24 +3,22 @@
 //! A turn reads every connection that is ready, takes its lines into the log's batch, syncs once, and answers
 //! everybody. No hand-over between threads stands between a writer and its `ok`, and many small clients share a sync.
 
-use std::io::{self, Read};
-use std::os::unix::net::UnixListener as StdListener;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use mio::net::UnixStream;
-use mio::{Events, Interest, Poll, Token, Waker};
-use tokio::sync::{Notify, mpsc::UnboundedSender, oneshot, watch};
+use mio::{Poll, Token, Waker};
+use tokio::sync::{Notify, oneshot, watch};
 
-use super::clients::{Clients, HttpClient, LISTENER};
 use super::commands::Command;
+use super::front::Front;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::engine::{Code, Engine, NotSettled, Refusal, Taken};
 use crate::hour::{Reading, Timestamp};
-use crate::ingest::protocol::{self, Line};
+use crate::ingest::taker::{self, NotReady};
 use crate::status;
 use crate::wal::LogError;
 
@@ -28,16 +26,13 @@ use crate::wal::LogError;
 const IDLE_MARK_AFTER: Duration = Duration::from_secs(1);
 /// How long to wait before trying again what found the disk full.
 const ROOM_RETRY: Duration = Duration::from_secs(1);
-/// How long to wait before trying again to accept what could not be accepted: no event comes for it.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Commands taken in one turn, so that they cannot starve the socket.
 const COMMANDS_PER_TURN: usize = 256;
 
-/// How long the loop sleeps at most, before it looks at the clocks again.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
+/// How long a loop sleeps at most, before it looks at the clocks again: the machine may have slept meanwhile.
+pub const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
 
-const WAKER: Token = Token(1);
-const SIGNALS: Token = Token(2);
+pub(super) const WAKER: Token = Token(1);
 
 /// How the core is wired to the rest.
 pub struct Wiring {
@@ -62,6 +57,8 @@ pub enum Ended {
     Stopped,
     /// The log takes nothing more.
     DiskFailed(String),
+    /// Stopped in order, because this part of it panicked.
+    Fell(&'static str),
 }
 
 type Staged = (oneshot::Sender<(bool, Result<Taken, Refusal>)>, bool, Result<Taken, Refusal>);
@@ -69,17 +66,12 @@ type Staged = (oneshot::Sender<(bool, Result<Taken, Refusal>)>, bool, Result<Tak
 /// The loop's state.
 pub struct Core<D: Disk> {
     engine: Engine<D>,
-    wiring: Wiring,
-    poll: Poll,
-    clients: Clients,
-    signals: UnixStream,
+    front: Front,
     staged: Vec<Staged>,
-    started: Timestamp,
     /// When the last batch was written, until its mark has been.
     unmarked_since: Option<Instant>,
     /// When something is to be sealed or closed next.
     tick_at: Timestamp,
-    stopping: bool,
 }
 
 /// Makes what `Core` polls with, and the waker that other threads use.
@@ -90,67 +82,32 @@ pub fn poll() -> io::Result<(Poll, Arc<Waker>)> {
 }
 
 impl<D: Disk> Core<D> {
-    /// Puts the loop together around a recovered engine, for so many connections at once.
-    pub fn new(
-        engine: Engine<D>,
-        listener: StdListener,
-        connections: usize,
-        http: UnboundedSender<HttpClient>,
-        poll: Poll,
-        wiring: Wiring,
-    ) -> io::Result<Self> {
-        let clients = Clients::new(poll.registry().try_clone()?, listener, connections, http)?;
-        wiring.signals.set_nonblocking(true)?;
-        let mut signals = UnixStream::from_std(wiring.signals.try_clone()?);
-        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-        let now = wiring.clock.now();
-        Ok(Core {
-            started: now,
-            engine,
-            wiring,
-            poll,
-            clients,
-            signals,
-            staged: Vec::new(),
-            unmarked_since: None,
-            tick_at: now,
-            stopping: false,
-        })
+    /// Puts the loop together around a recovered engine.
+    pub fn new(engine: Engine<D>, front: Front) -> Self {
+        let now = front.wiring.clock.now();
+        Core { engine, front, staged: Vec::new(), unmarked_since: None, tick_at: now }
     }
 
     /// Runs until asked to stop or the disk fails.
     pub fn run(mut self) -> io::Result<Ended> {
-        let mut events = Events::with_capacity(256);
-        let mut submitter_done = false;
         loop {
-            self.wait(&mut events)?;
-            if self.wiring.hangup.swap(false, Ordering::Relaxed) {
-                tracing::warn!("SIGHUP: this version reads its configuration at the start only; restart it instead");
-            }
-            if self.clients.accept_failed() {
-                self.clients.accept();
-            }
-            let reading = self.wiring.clock.read();
+            self.front.wait(self.timeout())?;
+            let reading = self.front.wiring.clock.read();
             let now = reading.at;
-            for event in &events {
-                match event.token() {
-                    LISTENER => self.clients.accept(),
-                    WAKER => {}
-                    SIGNALS => self.begin_to_stop(),
-                    _ => self.clients.hear(event),
-                }
-            }
             let turn = self
                 .heed(reading)
-                .and_then(|()| self.turn(now, &mut submitter_done))
+                .and_then(|()| self.turn(now))
                 .and_then(|()| if now >= self.tick_at { self.tick(now) } else { Ok(()) });
             if let Err(error) = turn {
                 self.fail_everybody(&error.to_string());
+                // Closing the index would write, and might hang: the log knows better than it anyway.
+                std::mem::forget(self.engine);
                 return Ok(Ended::DiskFailed(error.to_string()));
             }
-            if self.stopping && submitter_done {
+            if self.front.stopping && self.front.submitter_done {
+                let stopped = self.front.fell.map_or(Ended::Stopped, Ended::Fell);
                 return Ok(match self.stop() {
-                    Ok(()) => Ended::Stopped,
+                    Ok(()) => stopped,
                     Err(error) => Ended::DiskFailed(error.to_string()),
                 });
             }
@@ -162,41 +119,32 @@ impl<D: Disk> Core<D> {
         let heeded = self.engine.heed(reading);
         if matches!(heeded, Ok(true)) {
             self.tick_at = reading.at;
-            self.wiring.sealed.notify_one();
+            self.front.wiring.sealed.notify_one();
         }
         poison(&heeded)
     }
 
-    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let clock = &self.wiring.clock;
+    /// How long nothing is to be done, if nothing happens.
+    fn timeout(&self) -> Duration {
+        let clock = &self.front.wiring.clock;
         // Never for long: a clock that was set back would have it wait for a moment far away.
-        let mut timeout = clock.real(self.tick_at.since(clock.now())).clamp(Duration::from_millis(1), LOOK_UP_EVERY);
-        if let Some(since) = self.unmarked_since {
-            timeout = timeout.min(IDLE_MARK_AFTER.saturating_sub(since.elapsed()));
-        }
-        if self.clients.accept_failed() {
-            timeout = timeout.min(ACCEPT_RETRY);
-        }
-        if self.clients.any_ready() {
-            timeout = Duration::ZERO;
-        }
-        match self.poll.poll(events, Some(timeout)) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            polled => polled,
+        let timeout = clock.real(self.tick_at.since(clock.now())).clamp(Duration::from_millis(1), LOOK_UP_EVERY);
+        match self.unmarked_since {
+            Some(since) => timeout.min(IDLE_MARK_AFTER.saturating_sub(since.elapsed())),
+            None => timeout,
         }
     }
 
     /// Takes what is there, commits once, answers.
-    fn turn(&mut self, now: Timestamp, submitter_done: &mut bool) -> Result<(), LogError> {
+    fn turn(&mut self, now: Timestamp) -> Result<(), LogError> {
         for _ in 0..COMMANDS_PER_TURN {
-            match self.wiring.commands.try_recv() {
-                Ok(Command::SubmitterDone) => *submitter_done = true,
+            match self.front.wiring.commands.try_recv() {
                 Ok(command) => self.obey(command, now)?,
                 Err(_) => break,
             }
         }
         let before = self.engine.log().next_seq();
-        let touched = self.clients.read_ready(&mut self.engine, now);
+        let touched = self.front.clients.read_ready(&mut self.engine, now);
         self.engine.commit(now)?;
         if self.engine.log().next_seq() != before {
             self.unmarked_since = Some(Instant::now());
@@ -206,7 +154,7 @@ impl<D: Disk> Core<D> {
             let _ = reply.send((array, answer));
         }
         for token in touched {
-            self.clients.answer(token);
+            self.front.clients.answer(token);
         }
         if self.unmarked_since.is_some_and(|since| since.elapsed() >= IDLE_MARK_AFTER) {
             self.engine.idle(now)?;
@@ -219,7 +167,7 @@ impl<D: Disk> Core<D> {
     fn tick(&mut self, now: Timestamp) -> Result<(), LogError> {
         match self.engine.tick(now) {
             Ok(()) => {
-                self.wiring.sealed.notify_one();
+                self.front.wiring.sealed.notify_one();
                 // Something that stays due (no instance yet) is looked at again in a while.
                 self.tick_at = self.engine.next_tick(now).max(now.plus(Duration::from_secs(1)));
                 Ok(())
@@ -236,11 +184,7 @@ impl<D: Disk> Core<D> {
     fn obey(&mut self, command: Command, now: Timestamp) -> Result<(), LogError> {
         match command {
             Command::Take { peer, body, reply } => {
-                let (array, answer) = match protocol::parse(&body) {
-                    Ok(Line::One(new)) => (false, self.engine.take(peer, &new, now)),
-                    Ok(Line::Many(news)) => (true, self.engine.take_all(peer, &news, now)),
-                    Err(refusal) => (false, Err(refusal)),
-                };
+                let (array, answer) = taker::take(&mut self.engine, peer, &body, now);
                 self.staged.push((reply, array, answer));
             }
             Command::NextSending(reply) => {
@@ -269,57 +213,54 @@ impl<D: Disk> Core<D> {
                 }
             }
             Command::Status(reply) => {
-                let view = status::status(&self.engine, self.started, now);
+                let view = status::status(&self.engine, self.front.started, now);
                 let _ = reply.send(Box::new(view));
             }
             Command::Records(reply) => {
                 let current = self.engine.state().records.values().cloned().collect();
-                let _ = reply.send((current, self.engine.index().history()));
+                let history = self.engine.index().history().map_err(|why| why.to_string());
+                let _ = reply.send(history.map(|history| (current, history)));
             }
-            Command::Settle { dimension, hour, decision, by, reply } => {
-                let settled = self.engine.settle(&dimension, hour, decision, by, now);
+            Command::Settle { dimension, hour, decision, to, by, reply } => {
+                let decided = to.map_or(Ok(decision), |to| self.engine.carry_to(&dimension, &to));
+                let settled = decided.and_then(|decision| self.engine.settle(&dimension, hour, decision, by, now));
                 let poisoned = not_written(&settled);
                 let _ = reply.send(settled);
                 poisoned?;
-                self.wiring.sealed.notify_one();
+                self.front.wiring.sealed.notify_one();
             }
             Command::Release { dimension, hour, at_most, by, reply } => {
                 let released = self.engine.release(&dimension, hour, at_most, by, now);
                 let poisoned = not_written(&released);
                 let _ = reply.send(released);
                 poisoned?;
-                self.wiring.sealed.notify_one();
+                self.front.wiring.sealed.notify_one();
             }
-            Command::SubmitterDone => {}
+            Command::SubmitterDone => self.front.submitter_done = true,
+            Command::Fell(what) => self.front.fall(what),
         }
         Ok(())
     }
 
-    fn begin_to_stop(&mut self) {
-        let mut signals = [0u8; 64];
-        let _ = self.signals.read(&mut signals);
-        if !self.stopping {
-            tracing::info!("stopping: no new connections, finishing what is under way");
-            self.stopping = true;
-            self.clients.stop_listening();
-            // A submitter that has gone already needs no telling.
-            let _ = self.wiring.stop.send(true);
-        }
-    }
-
     /// Takes what the writers have sent so far, answers it, and closes the log in order.
     fn stop(mut self) -> Result<(), LogError> {
-        let now = self.wiring.clock.now();
-        self.clients.queue_all();
-        while self.clients.any_ready() {
-            self.turn(now, &mut true)?;
+        let now = self.front.wiring.clock.now();
+        self.front.clients.queue_all();
+        while self.front.clients.any_ready() {
+            self.turn(now)?;
         }
         self.engine.stop(now)
     }
 
-    /// The disk failed: nobody is left waiting.
+    /// The disk failed: nobody is left waiting. What was not read before has not been recorded, and is told so.
     fn fail_everybody(&mut self, why: &str) {
-        self.clients.fail_all(why);
+        self.front.clients.fail_all(why);
+        let message = format!("{why}; nothing was recorded, send it again later");
+        let mut nobody = NotReady { code: Code::NotReady, message };
+        self.front.clients.queue_all();
+        for token in self.front.clients.read_ready(&mut nobody, self.front.wiring.clock.now()) {
+            self.front.clients.answer(token);
+        }
         for (reply, array, _) in self.staged.drain(..) {
             let refusal = Refusal { code: Code::NotDurable, message: why.to_owned(), index: None };
             let _ = reply.send((array, Err(refusal)));

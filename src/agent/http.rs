@@ -125,10 +125,9 @@ async fn usage(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<
 }
 
 async fn records(core: &Handle) -> Result<Answer, Gone> {
-    let (current, history) = core.ask(Command::Records).await?;
+    let read = core.ask(Command::Records).await?;
     // Some of the records would look like all of them: it is all or, for a while, none.
-    let records = history.map_err(|why| why.to_string()).and_then(|history| view::records(current, history));
-    Ok(match records {
+    Ok(match read.and_then(|(current, history)| view::records(current, history)) {
         Ok(records) => json(StatusCode::OK, &records),
         Err(message) => refusal_answer(&Refusal { code: Code::NotReady, message, index: None }),
     })

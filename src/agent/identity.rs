@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::commands::{Command, Handle};
+use crate::submit::aws::metadata;
 
 /// Where Nitro instances show their own id, without a network.
 const BOARD_ASSET_TAG: &str = "/sys/devices/virtual/dmi/id/board_asset_tag";
@@ -57,7 +58,7 @@ fn is_instance_id(text: &str) -> bool {
 
 /// Asks metadata until it answers, then tells the core.
 pub async fn ask_metadata(core: Handle) {
-    let client = aws_config::imds::Client::builder().build();
+    let client = metadata();
     loop {
         match client.get("/latest/meta-data/instance-id").await {
             Ok(id) if is_instance_id(id.as_ref()) => {

@@ -38,8 +38,12 @@ impl Lock {
         let shown = dir.display().to_string();
         let failed = |source| LockError::Io { dir: shown.clone(), source };
         let path = dir.join("lock");
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-        let mut file = open.map_err(failed)?;
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let mut file = match open {
+            // It can be locked all the same, and nobody else gets in before it is writable again.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&path).map_err(failed)?,
+            opened => opened.map_err(failed)?,
+        };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -50,11 +54,8 @@ impl Lock {
             Err(errno) => return Err(failed(errno.into())),
         }
         let note = format!("pid {}\n", std::process::id());
-        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(note.as_bytes()));
-        match written {
-            // The note is for people; a full disk must not keep the agent from starting.
-            Err(error) if !crate::disk::is_full(&error) => Err(failed(error)),
-            _ => Ok(Lock(file)),
-        }
+        // The note is for people: a disk that does not take it must not keep the agent from the lock.
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(note.as_bytes()));
+        Ok(Lock(file))
     }
 }

@@ -2,43 +2,39 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::statfs;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::admin;
 use super::clients::CONNECTIONS_MAX;
-use super::commands::Handle;
+use super::commands::{Command, Handle};
 use super::core::{self, Core, Ended, Wiring};
+use super::front::Front;
 use super::http;
 use super::identity::{self, Identity};
-use super::lock::{Lock, LockError};
+use super::lock::LockError;
+use super::recovery::Recovery;
 use super::submitter::Submitter;
+use super::waiting::{Waited, Waiting};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::disk::RealDisk;
+use crate::disk::{RealDisk, is_full};
 use crate::engine::{Engine, EngineError, Options};
-use crate::index::Index;
 use crate::ingest::listener::sockets;
 use crate::submit::aws::Aws;
-use crate::wal::Purpose;
-
-/// Where the index lies, below the state directory.
-const INDEX_DIR: &str = "index";
+use crate::wal::segment::HeaderError;
+use crate::wal::{LogError, OpenError, Purpose};
 
 /// Files that connections leave to the rest: segments and spares, the index, calls to AWS, the loops.
 const FILES_RESERVED: usize = 64;
-
-/// File systems that forget everything at a reboot, by the number that statfs tells.
-const VOLATILE: [(i64, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlay")];
 
 /// Why an agent does not start, or stopped other than in order.
 #[derive(Debug, thiserror::Error)]
@@ -46,13 +42,16 @@ pub enum RunError {
     /// Another agent has the state directory.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The state directory cannot be used.
-    #[error("the state directory {dir}: {why}")]
-    StateDir {
+    /// The state directory forgets.
+    #[error(
+        "the state directory {} lies on {name}, which a reboot empties; choose another, or set state.allow_volatile = true",
+        dir.display()
+    )]
+    Volatile {
         /// Which.
-        dir: String,
-        /// Why.
-        why: String,
+        dir: PathBuf,
+        /// The kind of file system.
+        name: &'static str,
     },
     /// Recovery failed.
     #[error(transparent)]
@@ -74,16 +73,73 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// The exit code that tells systemd what to do.
+    /// The exit code that tells systemd what to do: it does not start again after 73 and 78. A log of another kind or
+    /// another format version is as little ours as a directory that another agent has, and is left as it is.
     pub fn exit_code(&self) -> u8 {
         match self {
-            RunError::Lock(_) | RunError::StateDir { .. } => 73,
-            RunError::Engine(EngineError::Open(crate::wal::OpenError::Purpose { .. })) => 73,
-            RunError::Engine(EngineError::Open(crate::wal::OpenError::Io { .. })) | RunError::DiskFailed(_) => 74,
-            RunError::Engine(_) => 76,
+            RunError::Lock(LockError::InUse { .. }) | RunError::Volatile { .. } => 73,
+            RunError::Engine(EngineError::Open(OpenError::Purpose { .. } | OpenError::Foreign { .. })) => 73,
+            RunError::Engine(EngineError::Open(OpenError::Header { source: HeaderError::Version(_), .. })) => 73,
+            RunError::Engine(EngineError::TooManyDimensions(_)) => 78,
+            RunError::DiskFailed(_) => 74,
             RunError::Socket { .. } | RunError::System(_) => 1,
+            RunError::Lock(_) | RunError::Engine(_) => match self.of_disk() {
+                Some(error) if is_not_ours(error.kind()) => 73,
+                Some(_) => 74,
+                None => 76,
+            },
         }
     }
+
+    /// Whether recovery may work later: the disk failed (74), or the log could not be made safe (76).
+    pub(super) fn may_heal(&self) -> bool {
+        matches!(self.exit_code(), 74 | 76)
+    }
+
+    /// What the disk said, if it is what failed.
+    fn of_disk(&self) -> Option<&io::Error> {
+        match self {
+            RunError::Lock(LockError::Io { source, .. })
+            | RunError::Engine(EngineError::Open(OpenError::Io { source, .. })) => Some(source),
+            _ => None,
+        }
+    }
+
+    /// Whether there was no room.
+    pub(super) fn is_full(&self) -> bool {
+        let log = match self {
+            RunError::Engine(EngineError::Log(error) | EngineError::Open(OpenError::Log(error))) => Some(error),
+            _ => None,
+        };
+        self.of_disk().is_some_and(is_full) || matches!(log, Some(LogError::Full(_)))
+    }
+
+    /// What a person can do about a recovery that failed.
+    pub(super) fn remedy(&self) -> &'static str {
+        match self.of_disk().map(io::Error::kind) {
+            _ if self.is_full() => "free some space on the state directory's disk",
+            Some(io::ErrorKind::ReadOnlyFilesystem) => {
+                "find out why its file system is read-only, and mount it writable"
+            }
+            Some(_) => "check the disk and its file system (dmesg)",
+            None => "keep a copy of the state directory, then mend what the message names",
+        }
+    }
+}
+
+/// Whether an error says that the directory is not for this user, or not a directory.
+fn is_not_ours(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists)
+}
+
+/// How far the agent is, for whoever started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage<'a> {
+    /// Writers are answered, and `ok` can be among the answers.
+    Ready,
+    /// The log cannot be opened for this reason: it is tried again, and writers are refused until then. Told again and
+    /// again, at least once a minute.
+    NotReady(&'a str),
 }
 
 /// What the configuration does not say about a run.
@@ -96,22 +152,21 @@ pub struct Launch {
     pub dummy_key: Option<&'static str>,
 }
 
-/// Runs an agent until it is asked to stop. `ready` is called once writers are answered.
-pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), RunError> {
+/// Runs an agent until it is asked to stop. `say` is told when writers are answered, and when they have to wait.
+pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(), RunError> {
     let Launch { clock, own_clock, dummy_key } = launch;
-    let dir = prepare(config)?;
-    let _lock = Lock::take(&dir)?;
     let identity = identity::identity(config.instance.id.as_deref());
     let purpose = if own_clock || config.submit.is_loopback() { Purpose::Test } else { Purpose::Real };
     let instance = match &identity {
         Identity::Known(name) => Some(name.clone()),
         Identity::AskMetadata | Identity::Unknown => None,
     };
-    let options = Options::of(config, instance, purpose, !own_clock);
-    let index_dir = dir.join(INDEX_DIR);
-    let engine =
-        Engine::open(Arc::new(RealDisk::new(&dir)), options, clock.read(), |log| Index::open(&index_dir, log))?;
-    report(&engine);
+    let options = Options::of(config, instance.clone(), purpose, !own_clock);
+    let mut recovery = Recovery::new(&config.state, options, Arc::clone(&clock));
+    let opened = match recovery.attempt() {
+        Err(error) if !error.may_heal() => return Err(error),
+        opened => opened,
+    };
 
     let socket = &config.socket;
     let sockets = sockets(&socket.path, socket.mode)
@@ -127,7 +182,7 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
     let (http, clients) = mpsc::unbounded_channel();
     let sealed = Arc::new(Notify::new());
     let (stop, stopping) = watch::channel(false);
-    let handle = Handle::new(commands_in, waker);
+    let handle = Handle::new(commands_in, Arc::clone(&waker));
     let submitter = Submitter {
         core: handle.clone(),
         aws: Aws::new(config.submit.clone(), config.product.code.clone(), dummy_key),
@@ -136,14 +191,21 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
         stop: stopping,
     };
     let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup };
-    let core = Core::new(engine, sockets.writers, connections(), http, poll, wiring)?;
+    let front = Front::new(sockets.writers, connections(), http, poll, wiring)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ask = identity == Identity::AskMetadata;
     let beside = thread::Builder::new().name("tokio".into()).spawn(move || {
         let tasks = tokio::task::LocalSet::new();
         tasks.block_on(&runtime, async move {
-            tokio::task::spawn_local(submitter.run());
+            let submitting = tokio::task::spawn_local(submitter.run());
+            let core = handle.clone();
+            tokio::task::spawn_local(async move {
+                if submitting.await.is_err() {
+                    // An agent that only takes usage would go unnoticed for hours.
+                    let _ = core.tell(Command::Fell("the submitter"));
+                }
+            });
             if ask {
                 tokio::task::spawn_local(identity::ask_metadata(handle.clone()));
             }
@@ -153,8 +215,8 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
         // Whatever still waits for AWS or a client has been told already.
         runtime.shutdown_timeout(Duration::from_millis(100));
     })?;
-    ready();
-    let ended = core.run();
+    let ended =
+        live(opened, recovery, front, Waiting { waker, product: &config.product.code, instance, learnt: None, say });
     // It passes on the answers that the core gave last. If it panicked, nobody is left to be told.
     let _ = beside.join();
     match ended? {
@@ -163,7 +225,30 @@ pub fn run(config: &Config, launch: Launch, ready: impl FnOnce()) -> Result<(), 
             Ok(())
         }
         Ended::DiskFailed(why) => Err(RunError::DiskFailed(why)),
+        Ended::Fell(what) => Err(io::Error::other(format!("{what} panicked; see the lines above")).into()),
     }
+}
+
+/// Waits until the log is open, if it is not yet, and works on it. The front is gone when this returns, so that whoever
+/// still waits for an answer learns that none comes.
+fn live(
+    opened: Result<Engine<RealDisk>, RunError>,
+    recovery: Recovery,
+    mut front: Front,
+    waiting: Waiting<'_>,
+) -> Result<Ended, RunError> {
+    let say = waiting.say;
+    // The second of each pair is held for the directory's lock.
+    let (engine, _locked) = match opened {
+        Ok(engine) => (engine, recovery),
+        Err(error) => match waiting.run(&mut front, recovery, &error)? {
+            Waited::Open(open) => *open,
+            Waited::Stopped => return Ok(Ended::Stopped),
+        },
+    };
+    report(&engine);
+    say(Stage::Ready);
+    Ok(Core::new(engine, front).run()?)
 }
 
 /// How many connections may be open at once: as many as are documented, or as many as the system grants files for, less
@@ -183,28 +268,6 @@ fn connections() -> usize {
         tracing::warn!(connections, files, "the limit on open files allows fewer connections than usual (LimitNOFILE)");
     }
     connections
-}
-
-/// Makes the state directory if it is missing and refuses one that forgets.
-fn prepare(config: &Config) -> Result<PathBuf, RunError> {
-    let dir = config.state.dir.clone();
-    let failed = |why: String| RunError::StateDir { dir: dir.display().to_string(), why };
-    make_private(&dir).map_err(|e| failed(e.to_string()))?;
-    #[allow(clippy::useless_conversion, reason = "its width depends on the architecture")]
-    let kind = i64::from(statfs(&dir).map_err(|e| failed(e.to_string()))?.f_type);
-    if let Some((_, name)) = VOLATILE.iter().find(|(number, _)| *number == kind)
-        && !config.state.allow_volatile
-    {
-        let why =
-            format!("it lies on {name}, which a reboot empties; choose another, or set state.allow_volatile = true");
-        return Err(failed(why));
-    }
-    Ok(dir)
-}
-
-fn make_private(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 fn report<D: crate::disk::Disk>(engine: &Engine<D>) {

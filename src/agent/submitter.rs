@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use super::commands::{Command, Gone, Handle};
+use super::core::LOOK_UP_EVERY;
 use crate::clock::Clock;
 use crate::engine::Sending;
 use crate::entry::RecordKey;
@@ -55,7 +56,7 @@ impl<A: Metering> Submitter<A> {
             Ok(Sending::Wait(until)) => {
                 let span = self.clock.real(until.since(self.clock.now()));
                 // Not shorter than a millisecond, so that no rounding makes a busy loop.
-                self.pause(span.max(Duration::from_millis(1))).await;
+                self.pause(span.clamp(Duration::from_millis(1), LOOK_UP_EVERY)).await;
                 Ok(())
             }
             Ok(Sending::Idle) => {

@@ -91,6 +91,9 @@ pub fn get(socket: &Path, path: &str) -> Result<Bytes, String> {
 pub struct Decided {
     /// Whether it was done.
     pub ok: bool,
+    /// If it was, what that came to.
+    #[serde(default)]
+    pub decision: Option<String>,
     /// If not, why.
     #[serde(default)]
     pub message: String,

@@ -10,6 +10,8 @@ pub const USAGE: u8 = 64;
 pub const UNREACHABLE: u8 = 69;
 /// A retry makes sense.
 pub const RETRY: u8 = 75;
+/// The log cannot be read, or could not be made safe.
+pub const UNSAFE_LOG: u8 = 76;
 /// The configuration is wrong.
 pub const CONFIG: u8 = 78;
 /// Somebody pressed Ctrl-C: what a shell makes of SIGINT.

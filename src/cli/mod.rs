@@ -6,13 +6,16 @@ pub mod client;
 pub mod clock_flags;
 pub mod demo;
 pub mod exit;
+pub mod inspect;
 pub mod records;
 pub mod release;
 pub mod run;
 mod say;
 pub mod settle;
 pub mod simulate_aws;
+mod state_dir;
 pub mod status;
+pub mod verify;
 
 use std::process::ExitCode;
 
@@ -37,6 +40,8 @@ enum Command {
     Status(status::StatusArgs),
     Records(records::Records),
     Settle(settle::Settle),
+    Verify(verify::Verify),
+    Inspect(inspect::Inspect),
     Release(release::Release),
     CheckConfig(check_config::CheckConfig),
     SimulateAws(simulate_aws::SimulateAws),
@@ -59,6 +64,8 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Records(args) => records::run(&args),
         Command::Settle(args) => settle::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Release(args) => release::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::SimulateAws(args) => return simulate_aws::run(args),

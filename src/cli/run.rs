@@ -5,16 +5,20 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sd_notify::{NotifyState, notify};
+
 use super::clock_flags::ClockFlags;
 use super::exit;
 use super::say::complain;
-use crate::agent::run::{self as agent, Launch};
+use crate::agent::run::{self as agent, Launch, Stage};
 use crate::clock::{Clock, FastClock, SystemClock};
 use crate::config::{Config, Overrides};
 use crate::simulate::{Options, Simulation};
 
 /// How fast a clock runs for a try: an hour in 20 seconds.
 const DEV_SPEED: u32 = 180;
+/// While recovery is tried again and again systemd is asked, more often than this, for so many microseconds more.
+const START_EXTENDED_USEC: u32 = 300_000_000;
 /// Credentials that nobody would mistake for real ones.
 const DEV_KEY: &str = "AKIDMETERDDEV";
 
@@ -74,12 +78,21 @@ fn start(args: &Run) -> Result<(), Failure> {
 }
 
 fn serve(config: &Config, launch: Launch) -> Result<(), Failure> {
-    let ready = || {
+    let say = |stage: Stage<'_>| {
         // Outside systemd there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        tracing::info!(socket = %config.socket.path.display(), "ready");
+        let _ = match stage {
+            Stage::Ready => {
+                tracing::info!(socket = %config.socket.path.display(), "ready");
+                notify(&[NotifyState::Ready, NotifyState::Status("")])
+            }
+            // It is not READY, and must not be killed for that: nothing would be better for a restart.
+            Stage::NotReady(why) => {
+                let status = format!("not ready: {}", why.replace('\n', " "));
+                notify(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(START_EXTENDED_USEC)])
+            }
+        };
     };
-    agent::run(config, launch, ready).map_err(|error| (error.exit_code(), error.to_string()))
+    agent::run(config, launch, &say).map_err(|error| (error.exit_code(), error.to_string()))
 }
 
 fn dev(args: &Run, overrides: &Overrides) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::client::{Target, decide};
+use super::client::{Decided, Target, decide};
 
 /// Decide about a record that waits for a person: held, conflict or in_doubt
 ///
@@ -20,6 +20,9 @@ pub struct Settle {
     /// What is decided
     #[arg(value_name = "DECISION")]
     decision: Decision,
+    /// With carry: its dimension was mistyped, its units go out with the next record of this one
+    #[arg(long, value_name = "DIMENSION")]
+    to: Option<String>,
     #[command(flatten)]
     target: Target,
 }
@@ -32,13 +35,17 @@ enum Decision {
     Carry,
     /// Nobody is billed for it
     WriteOff,
-    /// What AWS refused has been mended: send the same request again (held records only)
+    /// What AWS refused has been mended: send the same request again (held records only; after its window it is carried)
     Retry,
 }
 
 /// Sends the decision; returns the exit code.
 pub fn run(args: &Settle) -> u8 {
     let decision = args.decision.to_possible_value().map(|v| v.get_name().to_owned());
-    let body = json!({ "hour": args.hour, "dimension": args.dimension, "decision": decision });
-    decide(&args.target, "/v1/settle", &body, |_| "settled")
+    let body = json!({ "hour": args.hour, "dimension": args.dimension, "decision": decision, "to": args.to });
+    let done = |became: &Decided| match became.decision.as_deref() {
+        Some("carry") => "settled: its units go out with the next record",
+        _ => "settled",
+    };
+    decide(&args.target, "/v1/settle", &body, done)
 }

@@ -55,7 +55,7 @@ pub fn run(args: &StatusArgs) -> u8 {
 /// What the state directory shows when no agent answers.
 fn offline(args: &StatusArgs) {
     let Some(dir) = args.target.state_dir() else { return };
-    match engine::read_only(&RealDisk::new(&dir)) {
+    match engine::read_only(&RealDisk::read_only(&dir)) {
         Ok(state) if args.json => {
             let books = serde_json::to_value(state.books()).unwrap_or_default();
             say!("{}", serde_json::json!({ "ready": false, "state_dir": dir, "books": books }));
@@ -116,7 +116,7 @@ fn shown(status: &Value) -> String {
 }
 
 /// The books: received = everything else.
-fn table(books: &Value) -> String {
+pub(super) fn table(books: &Value) -> String {
     const COLUMNS: [&str; 6] = ["received", "open", "pending", "accepted", "with_person", "remainder"];
     let mut out = format!("{:<15}", "books");
     for column in COLUMNS {

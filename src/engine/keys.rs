@@ -26,7 +26,7 @@ pub(super) fn key_of(secret: Secret, peer: Peer, increment: &Increment, now: Tim
     let key = increment.key.as_deref()?;
     // One name space of keys per writing user.
     let hash = secret.key(&[&peer.uid.to_le_bytes(), key.as_bytes()]);
-    Some((hash, Known { seq: 0, content: content(secret, increment), expires: expiry(increment.at, now) }))
+    Some((hash, Known { seq: 0, content: content(secret, increment), expires: expiry(increment, now) }))
 }
 
 /// A digest of what the caller said. Numbers are compared as numbers, times as times.
@@ -49,10 +49,11 @@ fn content(secret: Secret, increment: &Increment) -> u64 {
     secret.content(&parts)
 }
 
-/// The last hour in which a key is remembered: 24 hours on, and as long as its `at` would be taken.
-fn expiry(at: Option<Timestamp>, now: Timestamp) -> Hour {
-    let day = now.plus(KEY_REMEMBERED);
-    at.map_or(day, |at| day.max(at.plus(AT_BACK_MAX))).hour()
+/// The last hour in which a key is remembered: 24 hours on, and as long as its `at` would be taken. Counted from the hour
+/// that the increment counts in where the clock lies behind it, for keys are forgotten by sealed hours.
+fn expiry(increment: &Increment, now: Timestamp) -> Hour {
+    let day = now.max(increment.hour.start()).plus(KEY_REMEMBERED);
+    increment.at.map_or(day, |at| day.max(at.plus(AT_BACK_MAX))).hour()
 }
 
 /// The hash of an increment's id in its dimension and hour, and what will be known of it: only that it was there.
@@ -61,12 +62,21 @@ pub(super) fn id_of(secret: Secret, increment: &Increment, now: Timestamp) -> Op
     let DimensionId(dimension) = increment.dimension;
     let hour = increment.hour.index().to_le_bytes();
     let hash = secret.key(&[b"id", &dimension.to_le_bytes(), &hour, id.as_bytes()]);
-    Some((hash, Known { seq: 0, content: 0, expires: expiry(increment.at, now) }))
+    Some((hash, Known { seq: 0, content: 0, expires: expiry(increment, now) }))
 }
 
 /// Whether an entry has anything for the index.
 pub(super) fn has_keys(usage: &Usage) -> bool {
     usage.runs.iter().any(|run| matches!(run, Run::Full(i) if i.key.is_some() || i.id.is_some()))
+}
+
+/// The last hour in which a key or an id of an entry is remembered.
+pub(super) fn keys_until(usage: &Usage) -> Hour {
+    let keys = usage.runs.iter().filter_map(|run| match run {
+        Run::Full(i) if i.key.is_some() || i.id.is_some() => Some(expiry(i, usage.received)),
+        _ => None,
+    });
+    keys.max().unwrap_or_default()
 }
 
 /// Hands an entry's keys and ids to the index, as `take` did when it was new.

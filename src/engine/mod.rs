@@ -5,13 +5,18 @@
 //! (`ok`, a request to AWS) leaves before [`Engine::commit`] has succeeded.
 
 mod building;
+mod configure;
 mod deadlines;
+mod echo;
 mod keys;
 mod options;
 mod recover;
+mod refused;
 mod release;
+mod retain;
 mod sending;
 mod settle;
+mod stretch;
 mod take;
 mod watch;
 
@@ -26,20 +31,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{self, Measure, ZeroRecords};
+use crate::config::{self, ZeroRecords};
 use crate::disk::Disk;
-use crate::entry::{self, Answered, Closed, DimensionId, Ending, Entry, Rules, Setup, Verdict};
+use crate::entry::{self, Answered, Closed, Damaged, Ending, Entry, Verdict};
 use crate::hour::{Hour, Reading, Timestamp};
 use crate::index::{Index, IndexError};
 use crate::rollup::State;
 use crate::rollup::state::Phase;
 use crate::submit::outbox::Outbox;
+use crate::wal::archive::Owner;
 use crate::wal::log::kind as log_kind;
 use crate::wal::open::{self as wal_open, Entry as LogEntry};
 use crate::wal::spares::Need;
 use crate::wal::{Log, LogError, LogId, OpenError, Report};
 use building::Building;
-use recover::{fold, source};
+pub use configure::DIMENSIONS_EVER_MAX;
+use configure::Known;
+use echo::{Echoes, Folding};
+use recover::source;
 
 /// Why an engine cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -58,35 +67,11 @@ pub enum EngineError {
     TooManyDimensions(usize),
 }
 
-/// Most dimensions that one log can ever know, renamed and removed ones included.
-pub const DIMENSIONS_EVER_MAX: usize = 1024;
-
 /// How long an opening engine waits for its index at most: an intact one is open by then unless it is very large, and
 /// nobody sees that it was not.
 const INDEX_WAIT: Duration = Duration::from_millis(30);
-
-/// A dimension as the socket's words reach it.
-#[derive(Debug, Clone)]
-struct Known {
-    id: DimensionId,
-    measure: Measure,
-    /// Why nobody reports it, if so.
-    not_reported: Option<String>,
-}
-
-impl Known {
-    fn new(id: DimensionId, rules: &Rules) -> Self {
-        Known { id, measure: rules.measure, not_reported: Known::not_reported(rules) }
-    }
-
-    fn not_reported(rules: &Rules) -> Option<String> {
-        if rules.measure == Measure::Uptime {
-            return Some("is metered by the agent itself; nothing is to be reported".into());
-        }
-        let sources: Vec<&str> = rules.from.iter().map(|source| source.name.as_str()).collect();
-        (!sources.is_empty()).then(|| format!("is made of others; report {}", sources.join(", ")))
-    }
-}
+/// The same where nothing else goes on meanwhile.
+const INDEX_WAIT_ALONE: Duration = Duration::from_secs(60);
 
 /// The log, the state folded from it, the index beside it, and the outbox.
 pub struct Engine<D: Disk> {
@@ -103,8 +88,11 @@ pub struct Engine<D: Disk> {
     full: bool,
     aws: sending::AwsSeen,
     deadlines: deadlines::Deadlines,
+    retention: retain::Retention<D>,
     /// What the clocks said last.
     reading: Reading,
+    /// What is to be written a second time.
+    echoes: Echoes,
 }
 
 impl<D: Disk> Engine<D> {
@@ -117,7 +105,8 @@ impl<D: Disk> Engine<D> {
     ) -> Result<Self, EngineError> {
         let reading = reading.into();
         let now = reading.at;
-        let mut state = State::default();
+        let mut folding = Folding::default();
+        let mut finished = Vec::new();
         let log_options = wal_open::Options {
             segment_bytes: options.segment_bytes,
             purpose: options.purpose,
@@ -125,9 +114,18 @@ impl<D: Disk> Engine<D> {
             checkpoint_kind: entry::kind::CHECKPOINT,
             now,
         };
-        let opened =
-            wal_open::open(Arc::clone(&disk), &log_options, &mut |e: LogEntry<'_>| fold(&mut state, e, &mut drop))?;
+        let opened = wal_open::open(Arc::clone(&disk), &log_options, &mut |e: LogEntry<'_>| {
+            folding.fold(e, &mut |change| finished.extend(change.into_records()))
+        })?;
+        if opened.report.ends_in_gap {
+            folding.open_gap();
+        }
+        let damaged = folding.is_damaged();
+        let Folding { state, echoes, .. } = folding;
         let mut index = open_index(opened.log.id())?;
+        let owner = Owner { log: opened.log.id(), purpose: opened.log.purpose() };
+        let mut retention = retain::Retention::new(Arc::clone(&disk), owner, options.retain, options.threads)?;
+        finished.iter().for_each(|record| retention.saw(record));
         // It reads what it lacks while usage is taken.
         index.begin(source(disk), opened.log.next_seq() - 1, state.open_from);
         let doubt = state.records.values().any(|r| r.phase == Phase::Pending && (r.ambiguous || r.in_flight));
@@ -144,14 +142,20 @@ impl<D: Disk> Engine<D> {
             full: false,
             aws: sending::AwsSeen::default(),
             deadlines: deadlines::Deadlines::default(),
+            retention,
             reading,
+            echoes,
         };
+        if damaged {
+            engine.hold_what_damage_touched(now)?;
+        }
         engine.heed(reading)?;
         engine.started()?;
         engine.settle_interrupted(now)?;
         engine.configure(now)?;
         engine.commit(now)?;
-        engine.index.wait(INDEX_WAIT);
+        engine.index.wait(if engine.options.threads { INDEX_WAIT } else { INDEX_WAIT_ALONE });
+        engine.index.look();
         Ok(engine)
     }
 
@@ -180,65 +184,15 @@ impl<D: Disk> Engine<D> {
         &self.options
     }
 
-    /// Whether usage is refused because the disk is full.
+    /// Whether usage is refused because the disk is full. What was refused last may be taken by now.
     pub fn disk_full(&self) -> bool {
-        self.full
+        self.full && self.log.no_room().is_some()
     }
 
     /// Names the instance, once it is known.
     pub fn set_instance(&mut self, instance: String, now: Timestamp) -> Result<(), EngineError> {
         self.options.instance = Some(instance);
         self.configure(now)
-    }
-
-    /// Writes the configuration down if it differs from what the log says.
-    fn configure(&mut self, now: Timestamp) -> Result<(), EngineError> {
-        let mut next = self.state.dimensions.len();
-        let mut dimensions = Vec::new();
-        for rules in &self.options.dimensions {
-            let id = self.state.dimension_named(&rules.name).unwrap_or_else(|| {
-                next += 1;
-                DimensionId(u16::try_from(next - 1).unwrap_or(u16::MAX))
-            });
-            dimensions.push((id, rules.clone()));
-        }
-        if next > DIMENSIONS_EVER_MAX {
-            return Err(EngineError::TooManyDimensions(self.state.dimensions.len()));
-        }
-        self.names = dimensions.iter().map(|(id, rules)| (rules.name.clone(), Known::new(*id, rules))).collect();
-        let reported = dimensions.iter().filter(|(_, rules)| Known::not_reported(rules).is_none());
-        let mut listed: Vec<&str> = reported.map(|(_, rules)| rules.name.as_str()).collect();
-        listed.sort_unstable();
-        self.listed = listed.join(", ");
-        let setup = Setup {
-            at: now,
-            product_code: self.options.product_code.clone(),
-            // Metadata that is merely late does not take the instance's name away.
-            instance: self.options.instance.clone().or_else(|| self.state.instance.clone()),
-            dimensions,
-            window_ms: u64::try_from(self.options.window.as_millis()).unwrap_or(u64::MAX),
-            late: self.options.late,
-            zero_records: self.options.zero_records,
-        };
-        if !self.is_in_force(&setup) {
-            self.record(&Entry::Setup(setup), Need::Control, now)?;
-        }
-        Ok(())
-    }
-
-    fn is_in_force(&self, setup: &Setup) -> bool {
-        let rules = |id: &DimensionId| {
-            let dimension = self.state.dimension(*id)?;
-            dimension.configured.then(|| dimension.next_rules.as_ref().map_or(&dimension.rules, |(_, next)| next))
-        };
-        let configured = self.state.dimensions.iter().filter(|d| d.configured).count();
-        self.state.product_code == setup.product_code
-            && self.state.instance == setup.instance
-            && self.state.window.as_millis() == u128::from(setup.window_ms)
-            && self.state.late == setup.late
-            && self.state.zero_records == setup.zero_records
-            && configured == setup.dimensions.len()
-            && setup.dimensions.iter().all(|(id, new)| rules(id) == Some(new))
     }
 
     /// An attempt that the last run began and did not end may have been taken.
@@ -255,18 +209,51 @@ impl<D: Disk> Engine<D> {
     /// The one way in: appends an entry to the log's batch and folds it. A segment begins with a checkpoint, so that a
     /// start reads that and what follows it.
     fn record(&mut self, entry: &Entry, need: Need, now: Timestamp) -> Result<(), LogError> {
+        if self.echoes.is_overdue() {
+            self.repeat(now)?;
+        }
         let payload = entry.encode().map_err(unwritable)?;
         if !self.log.fits(payload.len()) {
             self.log.roll(need, now)?;
             self.index.segment_ended();
+            self.retention.rolled(self.log.segment_bytes());
             let checkpoint = entry::encode(&self.state).map_err(unwritable)?;
-            self.log.append(entry::kind::CHECKPOINT, &checkpoint, need, now)?;
+            self.append(entry::kind::CHECKPOINT, &checkpoint, need, now)?;
         }
-        self.log.append(entry.kind(), &payload, need, now)?;
+        self.append(entry.kind(), &payload, need, now)?;
         for record in self.state.apply(entry) {
+            self.retention.saw(&record);
             self.index.add_record(record);
         }
         Ok(())
+    }
+
+    fn append(&mut self, kind: u8, payload: &[u8], need: Need, now: Timestamp) -> Result<(), LogError> {
+        let seq = self.log.next_seq();
+        self.log.append(kind, payload, need, now)?;
+        self.echoes.note(seq, kind, payload);
+        Ok(())
+    }
+
+    /// Writes what is not usage a second time. Where it does not fit the checkpoint of the next segment stands in for it.
+    fn repeat(&mut self, now: Timestamp) -> Result<(), LogError> {
+        let payload = entry::encode(&self.echoes.echo()).map_err(unwritable)?;
+        let seq = self.log.next_seq();
+        if self.log.fits(payload.len()) {
+            self.log.append(entry::kind::ECHO, &payload, Need::Control, now)?;
+        }
+        self.echoes.echoed(seq);
+        Ok(())
+    }
+
+    /// Entries are lost for good: hours that they may have sealed and records that they may have settled wait for a
+    /// person.
+    fn hold_what_damage_touched(&mut self, now: Timestamp) -> Result<(), LogError> {
+        let through = self.state.current_hour(now);
+        let pending = self.state.records.values().filter(|r| r.phase == Phase::Pending);
+        let records: Vec<_> = pending.map(|r| r.record.key).collect();
+        tracing::error!(%through, records = records.len(), "damage took entries that stand nowhere else; their hours are held");
+        self.record(&Entry::Damaged(Damaged { at: now, through, records }), Need::Control, now)
     }
 
     /// Makes everything so far durable. Only after this has succeeded may anything be told to the outside.
@@ -286,10 +273,12 @@ impl<D: Disk> Engine<D> {
         self.alive_if_due(now, believed && self.is_seal_due(now))?;
         if believed {
             self.seal_due(now)?;
+            self.fix_anew_due(now)?;
             self.close_late(now)?;
         }
         self.deadlines.say(&self.state, now);
-        self.commit(now)
+        self.commit(now)?;
+        self.retain(now)
     }
 
     /// The next moment at which `tick` has something to do.
@@ -298,7 +287,7 @@ impl<D: Disk> Engine<D> {
         let deadlines = self.state.records.values().filter(|r| r.phase == Phase::Pending && !r.in_flight);
         let deadline = deadlines.map(|r| r.deadline(self.state.window)).min();
         let said = deadlines::Deadlines::next(&self.state, now);
-        [deadline, said, self.alive_due(now)].into_iter().flatten().fold(seal, Timestamp::min)
+        [deadline, said, self.alive_due(now), self.next_retention(now)].into_iter().flatten().fold(seal, Timestamp::min)
     }
 
     fn is_seal_due(&self, now: Timestamp) -> bool {
@@ -359,6 +348,9 @@ impl<D: Disk> Engine<D> {
 
     /// Marks the proof of durability after a quiet moment.
     pub fn idle(&mut self, now: Timestamp) -> Result<(), LogError> {
+        if self.echoes.is_due() {
+            self.repeat(now)?;
+        }
         self.append_mark(log_kind::IDLE, now)
     }
 
@@ -367,6 +359,7 @@ impl<D: Disk> Engine<D> {
     pub fn stop(mut self, now: Timestamp) -> Result<(), LogError> {
         self.flush_building(now)?;
         self.alive(true)?;
+        self.repeat(now)?;
         self.commit(now)?;
         self.append_mark(log_kind::CLEAN_STOP, now)?;
         self.append_mark(log_kind::CLEAN_STOP, now)?;

@@ -19,6 +19,8 @@ pub struct Options {
     pub late: config::Late,
     /// See [`config::Submit`].
     pub zero_records: ZeroRecords,
+    /// See [`config::Submit`].
+    pub region: Option<String>,
     /// How long an hour stays open for usage that is stamped with it.
     pub grace: Duration,
     /// How long after an hour its records go out.
@@ -31,6 +33,8 @@ pub struct Options {
     pub purpose: Purpose,
     /// Whether our clock is held against AWS's; not where it is one of its own.
     pub judge_clock: bool,
+    /// How long segments are kept after all in them is settled.
+    pub retain: Duration,
     /// Whether helpers run in threads of their own; off in simulations.
     pub threads: bool,
 }
@@ -44,12 +48,14 @@ impl Options {
             window: config.submit.window,
             late: config.submit.late,
             zero_records: config.submit.zero_records,
+            region: config.submit.region.clone(),
             grace: config.hour.grace,
             offset: config.submit.offset,
             instance,
             segment_bytes: u64::from(config.state.segment_bytes),
             purpose,
             judge_clock,
+            retain: Duration::from_secs(u64::from(config.state.retain_days) * 24 * 3600),
             threads: true,
         }
     }

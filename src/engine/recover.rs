@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use super::echo::Folding;
 use super::keys;
+use super::stretch::index_archive;
 use crate::disk::Disk;
-use crate::entry::{self, Entry};
+use crate::entry;
 use crate::index::{Intake, Source};
 use crate::rollup::State;
 use crate::rollup::state::RecordState;
-use crate::wal::OpenError;
-use crate::wal::open::{self as wal_open, Entry as LogEntry};
+use crate::wal::open as wal_open;
+use crate::wal::{OpenError, retain};
 
 /// What a folded entry means for the index.
 pub(super) enum Change {
@@ -18,6 +20,14 @@ pub(super) enum Change {
 }
 
 impl Change {
+    /// The records that it says are final.
+    pub(super) fn into_records(self) -> Vec<RecordState> {
+        match self {
+            Change::Usage(_) => Vec::new(),
+            Change::Records(records) => records,
+        }
+    }
+
     fn into_index(self, intake: &mut Intake<'_>) {
         match self {
             Change::Usage(usage) => keys::index_keys(&usage, intake),
@@ -26,43 +36,29 @@ impl Change {
     }
 }
 
-/// Folds one entry of the log into `state`, and says what it means for the index.
-pub(super) fn fold(state: &mut State, e: LogEntry<'_>, changed: &mut dyn FnMut(Change)) -> Result<(), String> {
-    if e.kind == entry::kind::CHECKPOINT {
-        *state = entry::decode(e.payload).map_err(|e| e.to_string())?;
-        return Ok(());
-    }
-    let entry = Entry::decode(e.kind, e.payload).map_err(|e| e.to_string())?;
-    let finished = state.apply(&entry);
-    if !finished.is_empty() {
-        changed(Change::Records(finished));
-    }
-    if let Entry::Usage(usage) = entry
-        && keys::has_keys(&usage)
-    {
-        changed(Change::Usage(usage));
-    }
-    Ok(())
-}
-
 /// What a log is folded to, without touching it.
 pub fn read_only<D: Disk>(disk: &D) -> Result<State, OpenError> {
-    let mut state = State::default();
-    wal_open::peek(disk, entry::kind::CHECKPOINT, &mut |e| fold(&mut state, e, &mut drop))?;
-    Ok(state)
+    let mut folding = Folding::default();
+    wal_open::peek(disk, entry::kind::CHECKPOINT, &mut |e| folding.fold(e, &mut drop))?;
+    Ok(folding.state)
 }
 
 /// The log in `disk` as what an index is made from. It may be read while the log is written: a frame that was durable
 /// before stays as it is, and later ones are passed over.
 pub(super) fn source<D: Disk>(disk: Arc<D>) -> Source {
     Arc::new(move |from, through, intake| {
-        let mut state = State::default();
+        let headers = retain::headers(&*disk).map_err(|e| e.to_string())?;
+        if headers.first().is_some_and(|first| from < first.first_seq) {
+            // What the index has not seen begins in segments that are gone.
+            index_archive(&*disk, intake)?;
+        }
+        let mut folding = Folding::default();
         let read = wal_open::replay(&*disk, from, entry::kind::CHECKPOINT, &mut |e| {
             let seq = e.seq;
             if seq > through {
                 return Ok(());
             }
-            fold(&mut state, e, &mut |change| {
+            folding.fold(e, &mut |change| {
                 if seq >= from {
                     change.into_index(intake);
                 }

@@ -30,7 +30,7 @@ impl<D: Disk> Engine<D> {
     ) -> Result<Gone, NotSettled> {
         let missing = || NotSettled::NotHeld { dimension: dimension.to_owned(), hour };
         let id = self.state.dimension_named(dimension).ok_or_else(missing)?;
-        let found = self.state.records.range(RecordKey::all_of(id, hour)).find(|(_, r)| r.is_spike());
+        let found = self.state.records.range(RecordKey::all_of(id, hour)).find(|(_, r)| r.is_held_back());
         let (key, record) = found.ok_or_else(missing)?;
         let (key, quantity) = (*key, record.record.request.quantity);
         // A full record may have more behind it that did not fit in.

@@ -6,7 +6,7 @@ use crate::config::Offset;
 use crate::disk::Disk;
 use crate::entry::{Answered, Attempt, Entry, RecordKey, Request, Verdict};
 use crate::hour::Timestamp;
-use crate::submit::answer::{self, Reply};
+use crate::submit::answer::{self, Outcome, Reply};
 use crate::submit::outbox::{Next, spread};
 use crate::wal::LogError;
 use crate::wal::spares::Need;
@@ -144,10 +144,12 @@ impl<D: Disk> Engine<D> {
         if self.options.judge_clock && answer::reached(reply) {
             let skew = reply.aws_time.map_or(0, |aws| (aws.millis() - now.millis()).unsigned_abs());
             self.outbox.clock_seen(Duration::from_millis(skew));
+            reply.aws_time.into_iter().for_each(|moment| self.retention.confirm(moment));
         }
         let Some(verdict) = verdict else {
             if !answer::reached(reply) {
                 self.failing(reply, now);
+                self.aws.blocked = reply.outcome == Outcome::NoCredentials;
             }
             // A dry run that passed proves that AWS is there, not that it takes records.
             return;

@@ -19,8 +19,8 @@ pub enum NotSettled {
         /// The hour as given.
         hour: Hour,
     },
-    /// No such record waits for being above its ceiling.
-    #[error("no record of {dimension} {hour} is held for being above hold_above; see `meterd records --state held`")]
+    /// No such record was held back.
+    #[error("no record of {dimension} {hour} is held back by the agent; see `meterd records --state held`")]
     NotHeld {
         /// The dimension as given.
         dimension: String,
@@ -36,15 +36,16 @@ pub enum NotSettled {
 }
 
 impl<D: Disk> Engine<D> {
-    /// Writes down what a person decided about the record of `dimension` and `hour`. Durable when it returns.
+    /// Writes down what a person decided about the record of `dimension` and `hour`, and tells what that came to: what
+    /// is released after its window is carried. Durable when it returns.
     pub fn settle(
         &mut self,
         dimension: &str,
         hour: Hour,
-        decision: Decision,
+        mut decision: Decision,
         by: Peer,
         now: Timestamp,
-    ) -> Result<(), NotSettled> {
+    ) -> Result<Decision, NotSettled> {
         let missing = || NotSettled::NoSuchRecord { dimension: dimension.to_owned(), hour };
         let id = self.state.dimension_named(dimension).ok_or_else(missing)?;
         let mut waiting = self.state.records.range(RecordKey::all_of(id, hour)).filter(|(_, r)| r.phase.with_person());
@@ -57,14 +58,40 @@ impl<D: Disk> Engine<D> {
                 return Err(NotSettled::DoesNotFit(why.into()));
             }
             if now > record.deadline(self.state.window) {
-                let why = "its window has passed: AWS would refuse it; settle it with carry or write-off";
-                return Err(NotSettled::DoesNotFit(why.into()));
+                decision = Decision::Carry;
             }
         }
         tracing::info!(record = %key, ?decision, uid = by.uid, "settled by a person");
         self.flush_building(now)?;
         self.record(&Entry::Settled(Settled { key, at: now, by, decision }), Need::Control, now)?;
         self.outbox.forget(&key);
-        Ok(self.commit(now)?)
+        self.commit(now)?;
+        Ok(decision)
+    }
+
+    /// The decision to carry a record of `dimension` into the dimension named `to`: they must count the same thing.
+    pub fn carry_to(&self, dimension: &str, to: &str) -> Result<Decision, NotSettled> {
+        let known = |name: &str| {
+            let id = self.state.dimension_named(name)?;
+            Some((id, self.state.dimension(id)?))
+        };
+        let (Some((_, from)), Some((id, into))) = (known(dimension), known(to)) else {
+            return Err(NotSettled::DoesNotFit(format!("no dimension {to:?}; configured: {}", self.listed)));
+        };
+        if !into.configured {
+            return Err(NotSettled::DoesNotFit(format!("{to} is not configured; configured: {}", self.listed)));
+        }
+        if self.options.dimensions.iter().any(|rules| rules.from.iter().any(|source| source.name == to)) {
+            let why = format!("{to} is not billed by itself: another dimension is made of it; name that one");
+            return Err(NotSettled::DoesNotFit(why));
+        }
+        if from.rules.unit != into.rules.unit {
+            let why = format!(
+                "{dimension} and {to} are billed in different units ({} and {})",
+                from.rules.unit, into.rules.unit
+            );
+            return Err(NotSettled::DoesNotFit(why));
+        }
+        Ok(Decision::CarryTo(id))
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Entries are facts. Everything the agent knows is a fold over them (see [`crate::rollup::state`]).
 
+mod damage;
 mod outcome;
 mod record;
 mod setup;
@@ -12,8 +13,9 @@ use bincode::Options as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use outcome::{Answered, Attempt, Closed, Decision, Ending, Released, Settled, Verdict};
-pub use record::{Allocation, Carry, Kept, Record, RecordKey, Request, Seal, SealedDimension, Used};
+pub use damage::{Damaged, Echo, Echoed};
+pub use outcome::{Answered, Attempt, Closed, Decision, Ending, FixedAnew, Released, Settled, Verdict};
+pub use record::{Allocation, Carry, Hold, Kept, Record, RecordKey, Request, Seal, SealedDimension, Used};
 pub use setup::{Rules, Setup};
 pub use time::{Alive, ClockSeen, Started, Trust};
 pub use usage::{DimensionId, Increment, Peer, Run, Usage};
@@ -43,6 +45,12 @@ pub enum Entry {
     Clock(ClockSeen),
     /// A person lets a record go.
     Released(Released),
+    /// Entries once more.
+    Echo(Echo),
+    /// Damage that no echo mends.
+    Damaged(Damaged),
+    /// A refused record under a mended product code.
+    FixedAnew(FixedAnew),
 }
 
 /// Kinds of entries, as they stand in a frame.
@@ -71,6 +79,14 @@ pub mod kind {
     pub const CLOCK: u8 = 11;
     /// [`super::Released`]
     pub const RELEASED: u8 = 12;
+    /// [`super::Echo`]
+    pub const ECHO: u8 = 13;
+    /// [`super::Damaged`]
+    pub const DAMAGED: u8 = 14;
+    /// [`super::FixedAnew`]
+    pub const FIXED_ANEW: u8 = 15;
+    /// [`crate::rollup::state::RecordState`], in the archive only.
+    pub const ARCHIVED: u8 = 200;
 }
 
 /// Most bytes an entry may decode to: far above the largest seal, far below what would hurt.
@@ -116,6 +132,9 @@ impl Entry {
             Entry::Alive(_) => kind::ALIVE,
             Entry::Clock(_) => kind::CLOCK,
             Entry::Released(_) => kind::RELEASED,
+            Entry::Echo(_) => kind::ECHO,
+            Entry::Damaged(_) => kind::DAMAGED,
+            Entry::FixedAnew(_) => kind::FIXED_ANEW,
         }
     }
 
@@ -133,6 +152,9 @@ impl Entry {
             Entry::Alive(e) => encode(e),
             Entry::Clock(e) => encode(e),
             Entry::Released(e) => encode(e),
+            Entry::Echo(e) => encode(e),
+            Entry::Damaged(e) => encode(e),
+            Entry::FixedAnew(e) => encode(e),
         }
     }
 
@@ -150,6 +172,9 @@ impl Entry {
             kind::ALIVE => Entry::Alive(decode(payload)?),
             kind::CLOCK => Entry::Clock(decode(payload)?),
             kind::RELEASED => Entry::Released(decode(payload)?),
+            kind::ECHO => Entry::Echo(decode(payload)?),
+            kind::DAMAGED => Entry::Damaged(decode(payload)?),
+            kind::FIXED_ANEW => Entry::FixedAnew(decode(payload)?),
             other => return Err(CodecError::Kind(other)),
         })
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Peer, Record, RecordKey};
+use super::{DimensionId, Peer, Record, RecordKey};
 use crate::hour::Timestamp;
 
 /// An attempt is about to be made; written before its first byte leaves.
@@ -87,6 +87,18 @@ pub enum Decision {
     WriteOff,
     /// What was refused has been mended: send the same request again.
     Retry,
+    /// AWS does not have it, and was told the wrong dimension: its units go into the next record of this one.
+    CarryTo(DimensionId),
+}
+
+/// A record that AWS refused is fixed anew under the product code in force. Nothing of the old one was ever taken: a
+/// refusal holds a record only where no attempt may have been.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixedAnew {
+    /// When.
+    pub at: Timestamp,
+    /// Takes the place of the one that is a generation older and otherwise of the same key.
+    pub record: Record,
 }
 
 /// A person has decided about a record.

@@ -79,8 +79,17 @@ pub struct Record {
     pub took: Vec<RecordKey>,
     /// What `request.quantity` stands for.
     pub value: Amount,
-    /// The ceiling that its hour's units passed: it waits for a person before it is sent.
-    pub above: Option<Amount>,
+    /// Why it waits for a person before it is sent.
+    pub hold: Option<Hold>,
+}
+
+/// Why a record waits for a person from the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hold {
+    /// Its hour's units passed this ceiling.
+    Above(Amount),
+    /// Damage to the disk took entries of its hour: it may have been sealed before, and otherwise.
+    Damaged,
 }
 
 /// Billed units on their way into the next record to be sealed.

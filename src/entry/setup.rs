@@ -61,4 +61,6 @@ pub struct Setup {
     pub late: Late,
     /// Whether hours without usage are reported.
     pub zero_records: ZeroRecords,
+    /// The Region that is configured; none is the instance's.
+    pub region: Option<String>,
 }

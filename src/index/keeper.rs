@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::merger::Merger;
 use super::store::{Store, wipe};
@@ -23,6 +23,11 @@ const QUEUE: usize = 2;
 const FRAMES_AT_ONCE: u64 = 16_384;
 /// How long to wait before a rebuild that failed is tried again: at first, and at most.
 const AGAIN_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// How long opening may take before the index is made anew: far longer than any that was measured.
+const OPEN_MAX: Duration = Duration::from_secs(30);
+/// How often who waits for that looks whether the agent stops.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 enum Job {
     Build { source: Source, through: u64, now: Hour },
@@ -198,10 +203,31 @@ impl Builder {
     }
 
     fn open(&self) -> Result<Open, String> {
-        let store = Arc::new(Store::open(&self.dir, self.log)?);
+        let store = Arc::new(self.open_in_time()?);
         let (broken, stopping) = (Arc::clone(&self.shared.broken), Arc::clone(&self.shared.stopping));
         let merger = Merger::start(Arc::clone(&store), broken, stopping).map_err(|e| e.to_string())?;
         Ok((store, merger))
+    }
+
+    /// Opens the store, unless it takes so long that it may never end: what a power cut left can keep sled busy for good.
+    /// It has a thread of its own then, which stays behind with files that nobody else will use.
+    fn open_in_time(&self) -> Result<Store, String> {
+        let (done, opened) = sync_channel(1);
+        let (dir, log) = (self.dir.clone(), self.log);
+        let open = move || {
+            // Whoever has waited too long does not want it any more.
+            let _ = done.send(Store::open(&dir, log));
+        };
+        thread::Builder::new().name("index-open".into()).spawn(open).map_err(|error| error.to_string())?;
+        let begun = Instant::now();
+        while begun.elapsed() < OPEN_MAX && !self.shared.is_stopping() {
+            match opened.recv_timeout(LOOK_EVERY) {
+                Ok(store) => return store,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err("opening it panicked".into()),
+            }
+        }
+        Err(format!("it could not be opened within {} s", OPEN_MAX.as_secs()))
     }
 
     /// Tries until it succeeds or the agent stops.

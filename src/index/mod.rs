@@ -71,6 +71,8 @@ type Keys = HashMap<KeyHash, Known, BuildHasherDefault<hash::Uniform>>;
 struct Fresh {
     keys: Keys,
     records: Vec<RecordState>,
+    /// Records of hours before it are to be forgotten.
+    forget_before: Hour,
     /// All frames up to this number are in here or in the store.
     applied: u64,
 }
@@ -217,7 +219,7 @@ impl Index {
     /// Has it brought up to frame `through` of the log, all before anything else is added. `now`: the hour before which
     /// keys are forgotten.
     pub fn begin(&mut self, source: Source, through: u64, now: Hour) {
-        self.fresh = Fresh { applied: through, ..Fresh::default() };
+        self.fresh = Fresh { applied: through, forget_before: self.fresh.forget_before, ..Fresh::default() };
         self.source = Some(Arc::clone(&source));
         match &mut self.backing {
             Backing::Memory { through: to, .. } => {
@@ -307,6 +309,11 @@ impl Index {
         self.fresh.records.push(record);
     }
 
+    /// Forgets the records of hours before this one.
+    pub fn forget_before(&mut self, hour: Hour) {
+        self.fresh.forget_before = hour;
+    }
+
     /// How many keys and ids are remembered, and how many can be.
     pub fn fill(&self) -> (u64, u64) {
         (self.held + self.fresh.keys.len() as u64, self.keys_max)
@@ -349,7 +356,8 @@ impl Index {
 
     fn write(&mut self, now: Hour) {
         let Backing::Disk { keeper, .. } = &mut self.backing else { return };
-        let mut next = Fresh { applied: self.fresh.applied, ..Fresh::default() };
+        let mut next =
+            Fresh { applied: self.fresh.applied, forget_before: self.fresh.forget_before, ..Fresh::default() };
         // There may well be as many again: no growing on the way.
         next.keys.reserve(self.fresh.keys.len());
         self.hand_over = false;
@@ -367,7 +375,7 @@ impl Index {
             recent.extend(keeper.unwritten.iter().flat_map(|batch| batch.records.clone()));
             store = keeper.store();
         }
-        Ok(History { recent, store })
+        Ok(History { recent, store, from: self.fresh.forget_before })
     }
 
     /// Notes that the log ends, in order, with frame `seq`; writes what is left and waits for it.
@@ -383,6 +391,8 @@ impl Index {
 pub struct History {
     recent: Vec<RecordState>,
     store: Option<Arc<Store>>,
+    /// The first hour that is not forgotten.
+    from: Hour,
 }
 
 impl History {
@@ -392,6 +402,7 @@ impl History {
         if let Some(store) = self.store {
             records.extend(store.records()?);
         }
+        records.retain(|r| r.record.key.hour >= self.from);
         records.sort_by_key(|r| r.record.key);
         records.dedup_by_key(|r| r.record.key);
         Ok(records)

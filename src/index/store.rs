@@ -19,7 +19,7 @@ use sled::Batch;
 use super::filter::Probe;
 use super::run::{Item, Place, Run, RunWriter};
 use super::{Fresh, KeyHash, Known, Secret, merge};
-use crate::entry::{CodecError, RecordKey, decode, encode};
+use crate::entry::{CodecError, DimensionId, RecordKey, decode, encode};
 use crate::hour::Hour;
 use crate::rollup::state::RecordState;
 use crate::wal::LogId;
@@ -45,7 +45,8 @@ struct Tag {
 
 /// An open index that belongs to the log.
 pub(super) struct Store {
-    db: sled::Db,
+    /// `None` only while it is being dropped.
+    db: Option<sled::Db>,
     dir: PathBuf,
     /// Held while the catalogue changes.
     tag: Mutex<Tag>,
@@ -63,6 +64,20 @@ pub(super) fn wipe(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(dir),
         done => done,
+    }
+}
+
+impl Drop for Store {
+    /// sled writes when it is closed, and panics if the disk has failed: what it could not write comes from the log again.
+    fn drop(&mut self) {
+        let db = self.db.take();
+        let closed = guarded(|| {
+            drop(db);
+            Ok(())
+        });
+        if let Err(why) = closed {
+            tracing::warn!(why, "the index could not be closed");
+        }
     }
 }
 
@@ -91,7 +106,7 @@ impl Store {
         let runs = read_runs(&db, &runs_dir)?;
         let next_run = runs.iter().map(|run| run.id + 1).max().unwrap_or(0);
         let store = Store {
-            db,
+            db: Some(db),
             dir: runs_dir,
             tag: Mutex::new(tag),
             runs: RwLock::new(runs),
@@ -101,6 +116,10 @@ impl Store {
         };
         store.count_live();
         Ok(store)
+    }
+
+    fn db(&self) -> sled::Result<&sled::Db> {
+        self.db.as_ref().ok_or_else(|| sled::Error::Unsupported("the index is closed".into()))
     }
 
     fn tag(&self) -> MutexGuard<'_, Tag> {
@@ -164,6 +183,9 @@ impl Store {
         for record in &fresh.records {
             batch.insert(record_name(&record.record.key), encode(record).map_err(text)?);
         }
+        for name in self.records_before(fresh.forget_before)? {
+            batch.remove(name);
+        }
         let forgotten: Vec<_> = self.runs().iter().filter(|run| run.live(now) == 0).cloned().collect();
         self.change(batch, &forgotten, added, Some(fresh.applied))
     }
@@ -193,7 +215,7 @@ impl Store {
         }
         let next = Tag { applied: applied.unwrap_or(tag.applied), ..*tag };
         batch.insert(TAG, encode(&next).map_err(text)?);
-        guarded(|| self.db.apply_batch(batch))?;
+        guarded(|| self.db()?.apply_batch(batch))?;
         *tag = next;
         {
             let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
@@ -203,7 +225,7 @@ impl Store {
         self.count_live();
         if !old.is_empty() {
             // What a killed process leaves of sled may be a second old: it must still find the files that it names then.
-            guarded(|| self.db.flush())?;
+            guarded(|| self.db()?.flush())?;
             for run in old {
                 // One that stays is removed at the next start.
                 let _ = fs::remove_file(file_name(&self.dir, run.id));
@@ -217,9 +239,14 @@ impl Store {
         self.live.store(self.runs().iter().map(|run| run.live(now)).sum(), Ordering::Relaxed);
     }
 
+    fn records_before(&self, hour: Hour) -> Result<Vec<sled::IVec>, String> {
+        let end = record_name(&RecordKey { hour, dimension: DimensionId(0), generation: 0 });
+        guarded(|| self.db()?.range([RECORD].as_slice()..end.as_slice()).keys().collect())
+    }
+
     /// Every record in it, oldest first.
     pub(super) fn records(&self) -> Result<Vec<RecordState>, String> {
-        let rows = guarded(|| self.db.scan_prefix([RECORD]).values().collect::<sled::Result<Vec<_>>>())?;
+        let rows = guarded(|| self.db()?.scan_prefix([RECORD]).values().collect::<sled::Result<Vec<_>>>())?;
         rows.iter().map(|bytes| decode(bytes).map_err(text)).collect()
     }
 }

@@ -2,9 +2,9 @@
 
 use std::io::{self, Read, Write};
 
-use super::protocol::{self, LINE_BYTES_MAX, Line, OK_PREFIX};
-use crate::disk::Disk;
-use crate::engine::{Code, Engine, Refusal};
+use super::protocol::{self, LINE_BYTES_MAX, OK_PREFIX};
+use super::taker::{self, Taker};
+use crate::engine::{Code, Refusal};
 use crate::entry::Peer;
 use crate::hour::Timestamp;
 
@@ -44,14 +44,8 @@ impl Connection {
         Connection { peer, input, output: Vec::new(), promised: 0, ended: false }
     }
 
-    /// Reads once and takes every whole line, into the engine's batch. Answers wait for [`Self::committed`].
-    pub fn turn<D: Disk>(
-        &mut self,
-        stream: &mut impl Read,
-        chunk: &mut [u8],
-        engine: &mut Engine<D>,
-        now: Timestamp,
-    ) -> Turn {
+    /// Reads once and takes every whole line, into the taker's batch. Answers wait for [`Self::committed`].
+    pub fn turn(&mut self, stream: &mut impl Read, chunk: &mut [u8], taker: &mut impl Taker, now: Timestamp) -> Turn {
         if self.ended {
             // Only its answers are still to go; what else it sends is not read.
             return Turn::Ended;
@@ -59,7 +53,7 @@ impl Connection {
         if self.output.len() > ANSWER_BYTES_MAX {
             return Turn::Full;
         }
-        if self.take_buffered(engine, now) {
+        if self.take_buffered(taker, now) {
             return if self.ended { Turn::Ended } else { Turn::More };
         }
         let n = match stream.read(chunk) {
@@ -80,11 +74,11 @@ impl Connection {
         let read = chunk.get(..n).unwrap_or(&[]);
         if self.input.is_empty() {
             // The usual case takes the lines where they were read; only the rest is copied.
-            let used = self.take_lines(read, engine, now);
+            let used = self.take_lines(read, taker, now);
             self.input.extend_from_slice(read.get(used..).unwrap_or(&[]));
         } else {
             self.input.extend_from_slice(read);
-            self.take_buffered(engine, now);
+            self.take_buffered(taker, now);
         }
         if self.ended {
             Turn::Ended
@@ -96,9 +90,9 @@ impl Connection {
     }
 
     /// Takes lines that were read before; whether there were any.
-    fn take_buffered<D: Disk>(&mut self, engine: &mut Engine<D>, now: Timestamp) -> bool {
+    fn take_buffered(&mut self, taker: &mut impl Taker, now: Timestamp) -> bool {
         let input = std::mem::take(&mut self.input);
-        let used = self.take_lines(&input, engine, now);
+        let used = self.take_lines(&input, taker, now);
         if used == 0 {
             self.input = input;
         } else {
@@ -108,7 +102,7 @@ impl Connection {
     }
 
     /// Takes whole lines from `bytes` until they end or too many answers wait; how many bytes were used.
-    fn take_lines<D: Disk>(&mut self, bytes: &[u8], engine: &mut Engine<D>, now: Timestamp) -> usize {
+    fn take_lines(&mut self, bytes: &[u8], taker: &mut impl Taker, now: Timestamp) -> usize {
         let mut used = 0;
         while !self.ended && self.output.len() <= ANSWER_BYTES_MAX {
             let rest = bytes.get(used..).unwrap_or(&[]);
@@ -121,21 +115,18 @@ impl Connection {
             }
             let Some(end) = end else { break };
             let line = rest.get(..end).unwrap_or(&[]);
-            self.take_line(line, engine, now);
+            self.take_line(line, taker, now);
             used += end + 1;
         }
         used
     }
 
-    fn take_line<D: Disk>(&mut self, line: &[u8], engine: &mut Engine<D>, now: Timestamp) {
-        let (array, answer) = match line.trim_ascii() {
-            [] => return,
-            line => match protocol::parse(line) {
-                Ok(Line::One(new)) => (false, engine.take(self.peer, &new, now)),
-                Ok(Line::Many(news)) => (true, engine.take_all(self.peer, &news, now)),
-                Err(refusal) => (false, Err(refusal)),
-            },
-        };
+    fn take_line(&mut self, line: &[u8], taker: &mut impl Taker, now: Timestamp) {
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            return;
+        }
+        let (array, answer) = taker::take(taker, self.peer, line, now);
         protocol::write_answer(array, &answer, &mut self.output);
     }
 

@@ -1,7 +1,7 @@
 //! Ingest: from bytes on the socket to increments in the engine, and answers back.
 //!
 //! [`protocol`] is the JSON lines protocol as a pure function (described in [`protocol_document`]); [`connection`] one client's buffers and limits;
-//! [`listener`] the socket and who is on its other end. The loop that reads every ready connection, commits once and
+//! [`taker`] whoever takes its lines; [`listener`] the socket and who is on its other end. The loop that reads every ready connection, commits once and
 //! answers is [`crate::agent`]'s.
 //!
 //! Invariant: an answer that says `ok` is written only after the commit that made its increments durable.
@@ -9,6 +9,7 @@
 pub mod connection;
 pub mod listener;
 pub mod protocol;
+pub mod taker;
 
 #[doc = include_str!("PROTOCOL.md")]
 pub mod protocol_document {}

@@ -8,8 +8,8 @@ use super::tagged::Tagged;
 use crate::config::Measure;
 use crate::decimal::Amount;
 use crate::entry::{
-    Answered, Attempt, Carry, Closed, Decision, DimensionId, Ending, Entry, Increment, Kept, RecordKey, Released, Run,
-    Seal, SealedDimension, Settled, Setup, Usage, Verdict,
+    Answered, Attempt, Carry, Closed, Damaged, Decision, DimensionId, Ending, Entry, Increment, Kept, RecordKey,
+    Released, Run, Seal, SealedDimension, Settled, Setup, Usage, Verdict,
 };
 use crate::hour::{Hour, Timestamp};
 use crate::tags::Tags;
@@ -30,11 +30,16 @@ impl State {
             Entry::Started(started) => self.clocks.started(&started.reading),
             Entry::Alive(alive) => self.apply_alive(alive),
             Entry::Clock(seen) => self.apply_clock(seen),
+            // It mends what is folded, see the engine's recovery; by itself it says nothing new.
+            Entry::Echo(_) => {}
+            Entry::Damaged(damaged) => self.apply_damaged(damaged),
+            Entry::FixedAnew(fixed) => return self.apply_fixed_anew(fixed),
         }
         Vec::new()
     }
 
     fn apply_usage(&mut self, usage: &Usage) {
+        self.lost_increments += usage.first_seq.saturating_sub(self.accepted_seq + 1);
         self.accepted_seq = usage.first_seq + usage.count() - 1;
         for run in &usage.runs {
             match run {
@@ -83,6 +88,7 @@ impl State {
         self.window = std::time::Duration::from_millis(setup.window_ms);
         self.late = setup.late;
         self.zero_records = setup.zero_records;
+        self.region.clone_from(&setup.region);
         let hour = self.current_hour(setup.at);
         if self.open_from == Hour::default() {
             // The log begins: nothing before this hour is ours.
@@ -98,7 +104,11 @@ impl State {
                 Some(known) => {
                     known.configured = true;
                     known.until = None;
-                    known.next_rules = (known.rules != *rules).then(|| (hour.next(), rules.clone()));
+                    // A change whose hour has come holds for its hours, though they are not sealed yet.
+                    known.next_rules.retain(|(from, _)| *from <= hour);
+                    if known.newest_rules() != rules {
+                        known.next_rules.push((hour.next(), rules.clone()));
+                    }
                 }
                 None => {
                     // What is made of a dimension that was billed by itself takes over with the next hour.
@@ -109,6 +119,7 @@ impl State {
                 }
             }
         }
+        self.try_refused_again(setup.at);
     }
 
     fn apply_seal(&mut self, seal: &Seal) -> Vec<RecordState> {
@@ -118,10 +129,16 @@ impl State {
         }
         self.open_from = seal.through.next();
         self.clocks.sealed_through(seal.through);
+        self.damaged_through = self.damaged_through.filter(|through| *through >= self.open_from);
         for dimension in &mut self.dimensions {
-            // What is not named in the seal had nothing in the hour.
+            // What is not named in the seal had nothing in the hour. Earlier hours can only be there if damage took their
+            // seal, and with it the record.
+            let unsealed = dimension.open.range(..seal.hour).map(|(_, open)| open.measured.total()).sum();
+            dimension.totals.sealed += unsealed;
+            dimension.totals.lost += unsealed;
             dimension.open.retain(|hour, _| *hour > seal.through);
-            if let Some((_, rules)) = dimension.next_rules.take_if(|(from, _)| *from <= self.open_from) {
+            let in_force = dimension.next_rules.partition_point(|(from, _)| *from <= self.open_from);
+            if let Some((_, rules)) = dimension.next_rules.drain(..in_force).next_back() {
                 dimension.rules = rules;
             }
         }
@@ -139,7 +156,7 @@ impl State {
         (dimension.level, dimension.used) = (*level, *used);
         let Some(record) = &sealed.record else { return };
         let mut state = RecordState::sealed(record.clone());
-        if state.is_spike() {
+        if state.is_held_back() {
             // What does not fit into a record that waits for a person waits with it.
             state.spill.clone_from(&sealed.spill);
             dimension.carry = Vec::new();
@@ -157,6 +174,17 @@ impl State {
             }
         }
         self.records.insert(record.key, state);
+    }
+
+    /// Nobody can tell any more what became of these: AWS is asked again with the same requests, and what it no longer
+    /// takes is not carried.
+    fn apply_damaged(&mut self, damaged: &Damaged) {
+        self.damaged_through = Some(damaged.through);
+        for key in &damaged.records {
+            if let Some(record) = self.records.get_mut(key) {
+                record.ambiguous = true;
+            }
+        }
     }
 
     fn apply_attempt(&mut self, attempt: &Attempt) {
@@ -200,7 +228,7 @@ impl State {
         match closed.ending {
             Ending::InDoubt => record.phase = Phase::InDoubt,
             Ending::Expired => record.phase = Phase::Expired,
-            Ending::Carried => self.carry(closed.key),
+            Ending::Carried => self.carry(closed.key, closed.key.dimension),
         }
         self.finish(closed.key)
     }
@@ -213,13 +241,14 @@ impl State {
             Decision::Accepted => record.phase = Phase::Accepted,
             Decision::WriteOff => record.phase = Phase::Discarded,
             Decision::Retry => self.let_go(settled.key),
-            Decision::Carry => self.carry(settled.key),
+            Decision::Carry => self.carry(settled.key, settled.key.dimension),
+            Decision::CarryTo(dimension) => self.move_to(settled.key, dimension),
         }
         self.finish(settled.key)
     }
 
     fn apply_released(&mut self, released: &Released) -> Vec<RecordState> {
-        let waiting = self.records.get_mut(&released.key).filter(|r| r.is_spike());
+        let waiting = self.records.get_mut(&released.key).filter(|r| r.is_held_back());
         let Some(record) = waiting else { return Vec::new() };
         record.decided = Some((released.by, released.at));
         let mut key = released.key;
@@ -234,7 +263,7 @@ impl State {
             }
         }
         if released.carried {
-            self.carry(key)
+            self.carry(key, key.dimension)
         } else {
             self.let_go(key)
         }
@@ -251,20 +280,20 @@ impl State {
         }
     }
 
-    /// Puts a record's units on their way into the next one.
-    fn carry(&mut self, key: RecordKey) {
+    /// Puts a record's units on their way into the next one of a dimension.
+    pub(super) fn carry(&mut self, key: RecordKey, into: DimensionId) {
         let Some(record) = self.records.get_mut(&key) else { return };
         record.phase = Phase::Carried;
         let carry = Carry::of(&record.record);
         let spill = record.spill.take();
-        if let Some(dimension) = self.dimensions.get_mut(usize::from(key.dimension.0)) {
+        if let Some(dimension) = self.dimensions.get_mut(usize::from(into.0)) {
             dimension.carry.push(carry);
             dimension.carry.extend(spill);
         }
     }
 
     /// Takes a record that is final out of the state, into the totals.
-    fn finish(&mut self, key: RecordKey) -> Vec<RecordState> {
+    pub(super) fn finish(&mut self, key: RecordKey) -> Vec<RecordState> {
         let Slot::Occupied(slot) = self.records.entry(key) else { return Vec::new() };
         if !slot.get().is_final() {
             return Vec::new();

@@ -9,6 +9,7 @@ pub mod apply;
 pub mod books;
 pub mod clocks;
 pub mod hourly;
+mod refused;
 pub mod seal;
 pub mod share;
 pub mod state;

@@ -12,7 +12,7 @@ use super::state::DimensionState;
 use super::tagged::Tagged;
 use crate::config::{Round, ZeroRecords};
 use crate::decimal::Amount;
-use crate::entry::{Allocation, Carry, DimensionId, Kept, Record, RecordKey, Request, Seal, SealedDimension};
+use crate::entry::{Allocation, Carry, DimensionId, Hold, Kept, Record, RecordKey, Request, Seal, SealedDimension};
 use crate::hour::{Hour, Timestamp};
 use crate::tags::Tags;
 
@@ -62,7 +62,8 @@ impl State {
 
         let mut units = rounded.units;
         let own: i64 = units.values().sum();
-        let above = rules.hold_above.filter(|ceiling| Amount::from_units(own) > *ceiling);
+        let above = rules.hold_above.filter(|ceiling| Amount::from_units(own) > *ceiling).map(Hold::Above);
+        let damaged = self.damaged_through.filter(|through| hour <= *through).map(|_| Hold::Damaged);
         for (tags, n) in State::carried_units(&dimension.carry) {
             add_units(&mut units, tags, n);
         }
@@ -97,7 +98,7 @@ impl State {
                 carried_in,
                 took: dimension.carry.iter().map(|c| c.from).collect(),
                 value: value_all - spill_value,
-                above,
+                hold: damaged.or(above),
             }
         });
         let level = match dimension.open.get(&hour) {
@@ -208,7 +209,7 @@ fn allocations(units: &BTreeMap<Tags, i64>) -> Vec<Allocation> {
 }
 
 /// Derived from what is billed, never from chance: the same record always has the same token.
-fn client_token(product: &str, instance: &str, dimension: &str, key: &RecordKey) -> String {
+pub(super) fn client_token(product: &str, instance: &str, dimension: &str, key: &RecordKey) -> String {
     let mut hash = Sha256::new();
     for part in [product, instance, dimension] {
         hash.update((part.len() as u64).to_le_bytes());

@@ -26,6 +26,8 @@ pub struct State {
     pub late: Late,
     /// Whether hours without usage are reported.
     pub zero_records: ZeroRecords,
+    /// The Region that is configured; none is the instance's.
+    pub region: Option<String>,
     /// By number.
     pub dimensions: Vec<DimensionState>,
     /// The number of the last increment.
@@ -40,6 +42,10 @@ pub struct State {
     pub last_success: Option<Timestamp>,
     /// When the agent ran, and whether the clock is believed.
     pub clocks: Clocks,
+    /// Increments that damage to the disk took before their hour was sealed.
+    pub lost_increments: u64,
+    /// Hours up to this one may have been sealed by an entry that damage took.
+    pub damaged_through: Option<Hour>,
 }
 
 /// Records that are gone from [`State::records`], by what became of them.
@@ -60,8 +66,8 @@ pub struct Ended {
 pub struct DimensionState {
     /// In force.
     pub rules: Rules,
-    /// In force from an hour on.
-    pub next_rules: Option<(Hour, Rules)>,
+    /// In force from an hour on, in order: more than one while hours are open that lie before and behind a change.
+    pub next_rules: Vec<(Hour, Rules)>,
     /// Whether the configuration in force names it.
     pub configured: bool,
     /// The first hour it is in force.
@@ -224,7 +230,7 @@ impl RecordState {
     /// A record that was sealed just now.
     pub fn sealed(record: Record) -> Self {
         RecordState {
-            phase: if record.above.is_some() { Phase::Held } else { Phase::Pending },
+            phase: if record.hold.is_some() { Phase::Held } else { Phase::Pending },
             record,
             attempts: 0,
             in_flight: false,
@@ -241,9 +247,9 @@ impl RecordState {
         }
     }
 
-    /// Whether it waits because it is above its dimension's ceiling, and has never been sent.
-    pub fn is_spike(&self) -> bool {
-        self.phase == Phase::Held && self.record.above.is_some() && self.attempts == 0
+    /// Whether it has waited for a person from the start, and was never sent.
+    pub fn is_held_back(&self) -> bool {
+        self.phase == Phase::Held && self.record.hold.is_some() && self.attempts == 0
     }
 
     /// What it stands for, in usage units, with what does not fit into it.
@@ -293,7 +299,7 @@ impl DimensionState {
     pub fn new(rules: Rules, since: Hour) -> Self {
         DimensionState {
             rules,
-            next_rules: None,
+            next_rules: Vec::new(),
             configured: true,
             since,
             until: None,
@@ -309,16 +315,18 @@ impl DimensionState {
 
     /// The rules that hold for `hour`, which is not sealed.
     pub fn rules_for(&self, hour: Hour) -> &Rules {
-        match &self.next_rules {
-            Some((from, rules)) if *from <= hour => rules,
-            _ => &self.rules,
-        }
+        self.next_rules.iter().rev().find(|(from, _)| *from <= hour).map_or(&self.rules, |(_, rules)| rules)
+    }
+
+    /// The rules that were configured last; they may still wait for their hour.
+    pub fn newest_rules(&self) -> &Rules {
+        self.next_rules.last().map_or(&self.rules, |(_, rules)| rules)
     }
 
     /// Whether it is made of others, now or with the next hour.
     pub fn has_sources(&self) -> bool {
-        let next = self.next_rules.as_ref().map(|(_, rules)| rules);
-        [Some(&self.rules), next].into_iter().flatten().any(|rules| !rules.from.is_empty())
+        let next = self.next_rules.iter().map(|(_, rules)| rules);
+        next.chain([&self.rules]).any(|rules| !rules.from.is_empty())
     }
 
     /// Whether the configuration in force in `hour` names it.

@@ -22,7 +22,9 @@ impl State {
             Entry::Closed(e) => e.at,
             Entry::Settled(e) => e.at,
             Entry::Released(e) => e.at,
-            Entry::Started(_) | Entry::Alive(_) | Entry::Clock(_) => return,
+            Entry::FixedAnew(e) => e.at,
+            Entry::Damaged(e) => e.at,
+            Entry::Started(_) | Entry::Alive(_) | Entry::Clock(_) | Entry::Echo(_) => return,
         };
         self.clocks.seen(at);
     }

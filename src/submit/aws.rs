@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_config::imds::credentials::ImdsCredentialsProvider;
-use aws_config::imds::region::ImdsRegionProvider;
+use aws_config::imds::{self, credentials::ImdsCredentialsProvider, region::ImdsRegionProvider};
+use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_marketplacemetering::Client;
 use aws_sdk_marketplacemetering::config::retry::RetryConfig;
@@ -21,6 +21,7 @@ use aws_sdk_marketplacemetering::types::{Tag, UsageAllocation};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::interceptors::context::{
     BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
 };
@@ -63,22 +64,13 @@ impl Aws {
     }
 
     async fn connect(&self) -> Result<Client, String> {
-        let http = aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, components| {
-            let mut connector = aws_smithy_http_client::Connector::builder()
-                .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
-                .proxy_config(ProxyConfig::from_env());
-            connector.set_connector_settings(settings.cloned());
-            // Without it the connect time-out would have nothing to time it by.
-            connector.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
-            connector.build()
-        });
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(CALL_TIMEOUT)
             .operation_timeout(CALL_TIMEOUT)
             .build();
         let shared = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(http)
+            .http_client(http_client(ProxyConfig::from_env()))
             .timeout_config(timeouts)
             .retry_config(RetryConfig::disabled())
             .region(self.region().await?);
@@ -100,15 +92,39 @@ impl Aws {
         if let Some(region) = &self.submit.region {
             return Ok(Region::new(region.clone()));
         }
-        let found = ImdsRegionProvider::builder().build().region().await;
+        let found = ImdsRegionProvider::builder().imds_client(metadata()).build().region().await;
         found.ok_or_else(|| {
             "the instance's Region is not known: no answer from instance metadata; set submit.region".into()
         })
     }
 }
 
+/// Connections over TLS, or plain ones where the address asks for that.
+fn http_client(proxy: ProxyConfig) -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = aws_smithy_http_client::Connector::builder()
+            .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
+            .proxy_config(proxy.clone());
+        connector.set_connector_settings(settings.cloned());
+        // Without it the connect time-out would have nothing to time it by.
+        connector.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
+        connector.build()
+    })
+}
+
+/// A client of instance metadata. It is never asked through a proxy: another machine's metadata would answer.
+pub fn metadata() -> imds::Client {
+    imds::Client::builder().configure(&without_proxy()).build()
+}
+
+fn without_proxy() -> ProviderConfig {
+    // The SDK has no client of its own in this build, and panics without one.
+    ProviderConfig::without_region().with_http_client(http_client(ProxyConfig::disabled()))
+}
+
 fn instance_credentials() -> SharedCredentialsProvider {
-    SharedCredentialsProvider::new(ImdsCredentialsProvider::builder().build())
+    let provider = ImdsCredentialsProvider::builder().configure(&without_proxy()).imds_client(metadata());
+    SharedCredentialsProvider::new(provider.build())
 }
 
 fn dummy_credentials(key: &str) -> SharedCredentialsProvider {

@@ -13,6 +13,8 @@ use crate::rollup::state::{Phase, RecordState};
 
 /// Longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// As long as AWS may ask for; beyond that we would rather ask again, for the window is short.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Range of the first pause.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// Shortest pause, so that no jitter makes a busy loop.
@@ -85,7 +87,8 @@ impl Outbox {
                 continue;
             }
             let pause = until(self.not_before, now).max(pace.map_or(now, |p| until(p.not_before, now)));
-            let due = key.hour.end().plus(offset).max(pause);
+            // A record never lies in AWS's future.
+            let due = key.hour.end().plus(offset).max(record.record.request.timestamp).max(pause);
             if due <= now {
                 return if self.probe_first || self.clock_doubt { Next::Probe(key) } else { Next::Send(key) };
             }
@@ -164,17 +167,12 @@ impl Outbox {
 /// The end of a pause. One that lies further ahead than any pause lasts was begun by a clock that has been set back since,
 /// and is over.
 fn until(end: Timestamp, now: Timestamp) -> Timestamp {
-    if end > now.plus(PAUSE_MAX * 2) { now } else { end }
+    if end > now.plus(RETRY_AFTER_MAX + PAUSE_MAX) { now } else { end }
 }
 
 /// Pending, not under way, and inside its window.
 fn is_sendable(record: &RecordState, state: &State, now: Timestamp) -> bool {
-    record.phase == Phase::Pending
-        && !record.in_flight
-        && !record.out_of_window
-        && now <= record.deadline(state.window)
-        // A record never lies in AWS's future.
-        && record.record.request.timestamp <= now
+    record.phase == Phase::Pending && !record.in_flight && !record.out_of_window && now <= record.deadline(state.window)
 }
 
 /// 2 to 12 minutes after the hour, always the same for one instance: a fleet that all sends at the hour breaks AWS's
@@ -193,5 +191,5 @@ pub fn spread(product: &str, instance: &str) -> Duration {
 fn pause_after(failures: u32, retry_after: Option<Duration>) -> Duration {
     let bound = PAUSE_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(PAUSE_MAX);
     let jitter = Duration::from_millis(fastrand::u64(0..=bound.as_millis() as u64));
-    retry_after.map_or(jitter, |asked| asked.min(PAUSE_MAX) + jitter / 4).max(PAUSE_MIN)
+    retry_after.map_or(jitter, |asked| asked.min(RETRY_AFTER_MAX) + jitter / 4).max(PAUSE_MIN)
 }

@@ -1,5 +1,7 @@
 //! One frame: the unit that a checksum covers.
 
+use std::borrow::Cow;
+
 use crc32fast::Hasher;
 
 /// Bytes before the payload.
@@ -32,6 +34,11 @@ impl Part {
             Part::Middle => 2,
             Part::Last => 3,
         }
+    }
+
+    /// Whether an entry begins here.
+    pub const fn begins(self) -> bool {
+        matches!(self, Part::Whole | Part::First)
     }
 
     const fn from_code(code: u8) -> Option<Part> {
@@ -74,6 +81,23 @@ impl Closing {
         let digest = digest.first_chunk::<4>()?;
         Some((data, Closing { frames: u32::from_le_bytes(*frames), digest: u32::from_le_bytes(*digest) }))
     }
+}
+
+/// The frames of an entry: one if it fits, else a row of which the last closes it.
+pub fn split(entry: &[u8]) -> impl Iterator<Item = (Part, Cow<'_, [u8]>)> {
+    // The last frame needs room for the closing, so the data is cut into pieces that leave it.
+    let piece_bytes = if entry.len() <= PAYLOAD_MAX { PAYLOAD_MAX } else { PAYLOAD_MAX - Closing::BYTES };
+    let pieces = entry.chunks(piece_bytes);
+    let last = pieces.len().saturating_sub(1);
+    pieces.enumerate().map(move |(at, piece)| match at {
+        0 if last == 0 => (Part::Whole, Cow::Borrowed(piece)),
+        0 => (Part::First, Cow::Borrowed(piece)),
+        at if at < last => (Part::Middle, Cow::Borrowed(piece)),
+        _ => {
+            let closing = Closing { frames: last as u32 + 1, digest: crc32fast::hash(entry) };
+            (Part::Last, Cow::Owned([piece, &closing.encode()].concat()))
+        }
+    })
 }
 
 /// Everything in a frame but its payload.

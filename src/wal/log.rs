@@ -26,6 +26,8 @@ pub mod kind {
     pub const GAP: u8 = 251;
     /// Nothing happened for a second: moves the proof of durability past the last batch.
     pub const IDLE: u8 = 252;
+    /// The segments before a number may be gone; see [`super::super::retain`].
+    pub const RETIRED: u8 = 253;
 }
 
 /// Why an append or a commit did not happen.
@@ -72,6 +74,11 @@ impl<D: Disk> Log<D> {
         Log { disk, spares, segment, batch, next_seq, last_crc, poisoned, slowest_sync: Duration::ZERO }
     }
 
+    /// Spares are made ahead from now on.
+    pub(super) fn keep_spares_filled(&mut self) -> io::Result<()> {
+        self.spares.keep_filled()
+    }
+
     /// The number that the next frame gets.
     pub fn next_seq(&self) -> u64 {
         self.next_seq
@@ -102,6 +109,11 @@ impl<D: Disk> Log<D> {
         self.poisoned.as_deref()
     }
 
+    /// Why spare segments cannot be made, if it is for want of room. Usage is taken until the one being written is full.
+    pub fn no_room(&self) -> Option<String> {
+        self.spares.no_room()
+    }
+
     /// The slowest sync so far.
     pub fn slowest_sync(&self) -> Duration {
         self.slowest_sync
@@ -114,37 +126,23 @@ impl<D: Disk> Log<D> {
     }
 
     /// Whether `len` bytes can be appended for `need`, in this segment or the next; waits while a spare is being made.
+    /// Usage only while what is kept back for a full disk stands: if it fills this segment, the seal needs another.
     pub fn ensure_room(&mut self, len: usize, need: Need) -> Result<(), LogError> {
         if let Some(why) = &self.poisoned {
             return Err(LogError::Poisoned(Arc::clone(why)));
         }
-        if self.fits(len) {
-            return Ok(());
-        }
-        self.spares.ensure(need).map_err(|error| self.no_spare(&error))
+        let room = match (self.fits(len), need) {
+            (true, Need::Control) => Ok(()),
+            (true, Need::Usage) => self.spares.ensure_reserve(),
+            (false, need) => self.spares.ensure(need),
+        };
+        room.map_err(|error| self.no_spare(&error))
     }
 
     /// Adds an entry to the batch: in one frame if it fits, else in a row of frames of which the last closes it.
     /// Moves to the next segment where needed. Durable only after `commit`.
     pub fn append(&mut self, kind: u8, payload: &[u8], need: Need, at: Timestamp) -> Result<(), LogError> {
-        if payload.len() <= PAYLOAD_MAX {
-            return self.append_frame(kind, Part::Whole, payload, need, at);
-        }
-        // The last frame needs room for the closing, so the data is cut into pieces that leave it.
-        let mut pieces = payload.chunks(PAYLOAD_MAX - Closing::BYTES);
-        let closing = Closing { frames: pieces.len() as u32, digest: crc32fast::hash(payload) };
-        let mut part = Part::First;
-        while let Some(piece) = pieces.next() {
-            if pieces.len() == 0 {
-                let mut last = piece.to_vec();
-                last.extend_from_slice(&closing.encode());
-                self.append_frame(kind, Part::Last, &last, need, at)?;
-            } else {
-                self.append_frame(kind, part, piece, need, at)?;
-                part = Part::Middle;
-            }
-        }
-        Ok(())
+        frame::split(payload).try_for_each(|(part, piece)| self.append_frame(kind, part, &piece, need, at))
     }
 
     fn append_frame(

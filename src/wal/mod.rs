@@ -2,18 +2,25 @@
 //!
 //! In the order a byte goes: [`frame`] (one checksummed entry or part of one), [`segment`] (one file of frames),
 //! [`log`] (batches: one write, one sync), [`spares`] (segments zero-filled before they are needed), and at the start
-//! [`scan`] (what a segment holds, torn told apart from corrupt), [`open`] (recovery) and [`report`] (what it tells).
+//! [`scan`] (what a segment holds, torn told apart from corrupt), [`open`] (recovery), `copy` (its copy of the newest
+//! segment) and [`report`] (what it tells).
+//! At the log's other end [`retain`] takes segments that nothing needs any more, and [`archive`] keeps what is left of them.
+//! [`survey`] reads it as it lies there, damage included, and changes nothing.
 //!
 //! The log never reads a payload: what the entries mean is for [`crate::rollup`]. Its bytes are fixed in
 //! [`format_document`].
 
+pub mod archive;
+mod copy;
 pub mod frame;
 pub mod log;
 pub mod open;
 pub mod report;
+pub mod retain;
 pub mod scan;
 pub mod segment;
 pub mod spares;
+pub mod survey;
 
 #[doc = include_str!("FORMAT.md")]
 pub mod format_document {}

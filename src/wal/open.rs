@@ -16,10 +16,10 @@ use super::log::{Current, Log, activate, kind};
 use super::report::io_error;
 pub use super::report::{Gap, OpenError, Report};
 use super::scan::{self, Scanned, Span, Tail};
-use super::segment::{self, FRAMES_AT, HeaderError, SegmentHeader, zero_fill};
+use super::segment::{self, FRAMES_AT, HeaderError, SegmentHeader};
 use super::spares::{Need, Spares};
-use super::{DIR, LogId, Purpose, QUARANTINE};
-use crate::disk::{Disk, DiskFile};
+use super::{DIR, LogId, Purpose, QUARANTINE, copy, retain};
+use crate::disk::{Disk, DiskFile, is_full};
 use crate::hour::Timestamp;
 
 /// How a log is opened.
@@ -46,6 +46,8 @@ pub struct Entry<'a> {
     pub kind: u8,
     /// Its bytes.
     pub payload: &'a [u8],
+    /// Frames that stood between it and the entry before it are lost.
+    pub after_gap: bool,
 }
 
 /// Takes entries in order; its error says why an entry cannot be understood.
@@ -65,28 +67,47 @@ pub fn open<D: Disk>(disk: Arc<D>, options: &Options, fold: &mut Fold<'_>) -> Re
         disk.create_dir(dir).map_err(io_error(format!("making {dir}")))?;
     }
     disk.sync_dir("").map_err(io_error("syncing the state directory"))?;
-    let ids = segment::list(&*disk).map_err(io_error("listing the segments"))?;
-    let headers = read_headers(&*disk, &ids)?;
+    let headers = retain::headers(&*disk)?;
     if let Some(found) = headers.last().map(|newest| newest.purpose).filter(|found| *found != options.purpose) {
         return Err(OpenError::Purpose { found });
     }
-    // From here on files are made and removed: the log is ours.
-    let spares = Spares::start(Arc::clone(&disk), options.segment_bytes, options.background)
-        .map_err(io_error("looking for spare segments"))?;
-    if headers.is_empty() {
-        return create(disk, spares, options);
-    }
     let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
-    let start = pass.start_of_fold(&*disk, &headers, options.checkpoint_kind)?;
+    let start = if headers.is_empty() { 0 } else { pass.start_of_fold(&*disk, &headers, options.checkpoint_kind)? };
     let last = pass.read(&*disk, headers.get(start..).unwrap_or(&[]), fold)?;
-    let Some(last) = last else { return Err(OpenError::NoStart) };
+    // From here on files are made and removed: the log is ours, and all of it that counts can be read.
+    let spares =
+        Spares::take_stock(Arc::clone(&disk), options.segment_bytes).map_err(io_error("looking for spare segments"))?;
+    let mut opened = match last {
+        Some(last) => recover(disk, spares, pass, last, options)?,
+        None => create(disk, spares, options)?,
+    };
+    if options.background {
+        opened.log.keep_spares_filled().map_err(io_error("starting the thread that makes spare segments"))?;
+    }
+    Ok(opened)
+}
+
+/// Makes the newest segment, as it was read, safe to append to.
+fn recover<D: Disk>(
+    disk: Arc<D>,
+    spares: Spares<D>,
+    mut pass: Pass,
+    last: Loaded,
+    options: &Options,
+) -> Result<Opened<D>, OpenError> {
     let known = std::mem::take(&mut pass.known);
     let fresh: Vec<Gap> = pass.found.iter().filter(|g| !known.contains(g)).copied().collect();
     for gap in &fresh {
         quarantine(&*disk, "corrupt", gap.segment, gap.span)?;
     }
     if let Tail::Torn { span, suspicious } = last.scanned.tail {
-        quarantine(&*disk, "torn", last.header.id, span)?;
+        match quarantine(&*disk, "torn", last.header.id, span) {
+            // Nothing in it was ever acknowledged: it is not worth as much as a start.
+            Err(OpenError::Io { what, source }) if is_full(&source) => {
+                tracing::warn!(what, %source, "no room to keep what is cut from the log's end");
+            }
+            kept => kept?,
+        }
         pass.report.torn_bytes = span.to - span.from;
         pass.report.suspicious = suspicious;
     }
@@ -101,8 +122,7 @@ pub fn open<D: Disk>(disk: Arc<D>, options: &Options, fold: &mut Fold<'_>) -> Re
 
 /// Reads the newest checkpoint and what follows it, changing nothing.
 pub fn peek<D: Disk>(disk: &D, checkpoint_kind: u8, fold: &mut Fold<'_>) -> Result<Report, OpenError> {
-    let ids = segment::list(disk).map_err(io_error("listing the segments"))?;
-    let headers = read_headers(disk, &ids)?;
+    let headers = retain::headers(disk)?;
     let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
     let start = if headers.is_empty() { 0 } else { pass.start_of_fold(disk, &headers, checkpoint_kind)? };
     pass.read(disk, headers.get(start..).unwrap_or(&[]), fold)?;
@@ -112,8 +132,7 @@ pub fn peek<D: Disk>(disk: &D, checkpoint_kind: u8, fold: &mut Fold<'_>) -> Resu
 
 /// Reads the entries of a log from the last checkpoint before frame `from_seq` on, in order, changing nothing.
 pub fn replay<D: Disk>(disk: &D, from_seq: u64, checkpoint_kind: u8, fold: &mut Fold<'_>) -> Result<Report, OpenError> {
-    let ids = segment::list(disk).map_err(io_error("listing the segments"))?;
-    let headers = read_headers(disk, &ids)?;
+    let headers = retain::headers(disk)?;
     let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
     let mut start = headers.partition_point(|h| h.first_seq <= from_seq).saturating_sub(1);
     while start > 0 && !begins_with_checkpoint(disk, headers.get(start..).unwrap_or(&[]), checkpoint_kind)? {
@@ -124,7 +143,7 @@ pub fn replay<D: Disk>(disk: &D, from_seq: u64, checkpoint_kind: u8, fold: &mut 
     Ok(pass.report)
 }
 
-fn read_headers<D: Disk>(disk: &D, ids: &[u64]) -> Result<Vec<SegmentHeader>, OpenError> {
+pub(super) fn read_headers<D: Disk>(disk: &D, ids: &[u64]) -> Result<Vec<SegmentHeader>, OpenError> {
     let mut headers: Vec<SegmentHeader> = Vec::with_capacity(ids.len());
     for id in ids {
         let name = segment::file_name(*id);
@@ -167,14 +186,14 @@ fn create<D: Disk>(disk: Arc<D>, spares: Spares<D>, options: &Options) -> Result
 }
 
 /// One segment as read, with what the next one says of its end.
-struct Loaded {
-    header: SegmentHeader,
-    bytes: Vec<u8>,
-    scanned: Scanned,
+pub(super) struct Loaded {
+    pub header: SegmentHeader,
+    pub bytes: Vec<u8>,
+    pub scanned: Scanned,
 }
 
 impl Loaded {
-    fn read<D: Disk>(disk: &D, header: &SegmentHeader, end: Option<u64>) -> Result<Loaded, OpenError> {
+    pub fn read<D: Disk>(disk: &D, header: &SegmentHeader, end: Option<u64>) -> Result<Loaded, OpenError> {
         let name = segment::file_name(header.id);
         let read = || -> io::Result<Vec<u8>> {
             let file = disk.open(&name)?;
@@ -192,7 +211,7 @@ impl Loaded {
         Ok(Loaded { header: header.clone(), bytes, scanned })
     }
 
-    fn frames(&self) -> impl DoubleEndedIterator<Item = (u64, Frame<'_>)> {
+    pub fn frames(&self) -> impl DoubleEndedIterator<Item = (u64, Frame<'_>)> {
         let at = |offset: &u64| Some((*offset, scan::frame_at(&self.bytes, *offset, &self.header)?));
         self.scanned.frames.iter().filter_map(at)
     }
@@ -237,19 +256,10 @@ impl Loaded {
             .map_or((FRAMES_AT, self.header.first_seq, self.header.previous_crc), |(offset, f)| {
                 (offset + f.bytes() as u64, f.header.seq + 1, f.crc)
             });
-        let copy = || -> io::Result<D::File> {
-            let recovered = format!("{DIR}/recovered.tmp");
-            let mut file = disk.create(&recovered)?;
-            zero_fill(&mut file, self.header.bytes)?;
-            self.header.write(&mut file)?;
-            let valid = self.bytes.get(FRAMES_AT as usize..end as usize).unwrap_or(&[]);
-            file.write_all_at(valid, FRAMES_AT)?;
-            file.sync_all()?;
-            disk.rename(&recovered, &name)?;
-            disk.sync_dir(DIR)?;
-            Ok(file)
-        };
-        let file = copy().map_err(io_error(format!("copying the valid part of {name}")))?;
+        let valid = self.bytes.get(FRAMES_AT as usize..end as usize).unwrap_or(&[]);
+        let copied = copy::replace(&*disk, &self.header, valid);
+        let file = copied.map_err(io_error(format!("copying the valid part of {name}")))?;
+        spares.look_at_copy();
         Ok(Log::new(disk, spares, segment(file, end), next_seq, last_crc))
     }
 }
@@ -290,25 +300,29 @@ impl Pass {
         fold: &mut Fold<'_>,
     ) -> Result<Option<Loaded>, OpenError> {
         let mut assembler = Assembler::default();
+        let mut holes = Holes::before(headers);
         let mut last = None;
         for (at, header) in headers.iter().enumerate() {
             let end = headers.get(at + 1).map(|next| next.previous_end);
             let loaded = Loaded::read(disk, header, end)?;
             self.report.segments_read += 1;
             for (_, frame) in loaded.frames() {
+                let after_gap = holes.meet(&frame);
                 let Some((seq, payload)) = assembler.push(&frame) else { continue };
-                let entry = Entry { seq, kind: frame.header.kind, payload };
+                let entry = Entry { seq, kind: frame.header.kind, payload, after_gap };
                 if entry.kind == kind::GAP {
                     self.known.extend(Gap::decode(payload));
                 } else if entry.kind < kind::CLEAN_STOP {
                     self.report.entries += 1;
                     fold(entry).map_err(|why| OpenError::Entry { seq, kind: entry.kind, why })?;
+                    holes.told();
                 }
             }
             let gaps = loaded.scanned.damage.iter().map(|damage| Gap::of(header.id, damage));
             self.found.extend(gaps);
             last = Some(loaded);
         }
+        self.report.ends_in_gap = holes.open;
         Ok(last)
     }
 }
@@ -338,9 +352,34 @@ fn begins_with_checkpoint<D: Disk>(
     Ok(false)
 }
 
+/// Whether frames are missing since the last entry that was handed on.
+pub(super) struct Holes {
+    next_seq: Option<u64>,
+    open: bool,
+}
+
+impl Holes {
+    /// In front of the frames of these segments.
+    pub fn before(headers: &[SegmentHeader]) -> Self {
+        Holes { next_seq: headers.first().map(|h| h.first_seq), open: false }
+    }
+
+    /// Takes the next valid frame; whether there is one.
+    pub fn meet(&mut self, frame: &Frame<'_>) -> bool {
+        self.open |= self.next_seq.is_some_and(|next| frame.header.seq != next);
+        self.next_seq = Some(frame.header.seq + 1);
+        self.open
+    }
+
+    /// An entry was handed on.
+    pub fn told(&mut self) {
+        self.open = false;
+    }
+}
+
 /// Puts entries together from frames; an entry whose last frame never came does not exist.
 #[derive(Default)]
-struct Assembler {
+pub(super) struct Assembler {
     first_seq: u64,
     next_seq: u64,
     frames: u32,
@@ -349,7 +388,7 @@ struct Assembler {
 
 impl Assembler {
     /// Takes the next valid frame; gives the entry's first frame number and bytes if this frame completes it.
-    fn push<'a>(&'a mut self, frame: &Frame<'a>) -> Option<(u64, &'a [u8])> {
+    pub fn push<'a>(&'a mut self, frame: &Frame<'a>) -> Option<(u64, &'a [u8])> {
         let seq = frame.header.seq;
         match frame.header.part {
             Part::Whole => {
@@ -384,7 +423,7 @@ impl Assembler {
 }
 
 /// Keeps a copy of bytes that are about to be cut off or passed over. Done again after a crash, it writes the same.
-fn quarantine<D: Disk>(disk: &D, why: &str, segment: u64, span: Span) -> Result<(), OpenError> {
+pub(super) fn quarantine<D: Disk>(disk: &D, why: &str, segment: u64, span: Span) -> Result<(), OpenError> {
     let name = format!("{QUARANTINE}/{why}-{segment:016}-{}-{}", span.from, span.to);
     let keep = || -> io::Result<()> {
         let damaged = disk.open(&segment::file_name(segment))?;

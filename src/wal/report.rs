@@ -37,6 +37,8 @@ pub struct Report {
     pub suspicious: bool,
     /// Damage found for the first time.
     pub gaps: Vec<Gap>,
+    /// Frames are lost behind the last entry that was folded.
+    pub ends_in_gap: bool,
 }
 
 impl Gap {
@@ -82,6 +84,14 @@ pub enum OpenError {
     Header {
         /// Its number.
         segment: u64,
+        /// Why.
+        source: HeaderError,
+    },
+    /// A header in the archive is unusable.
+    #[error("archive file {id:016}.seg: {source}")]
+    Archive {
+        /// Its number.
+        id: u64,
         /// Why.
         source: HeaderError,
     },

@@ -12,6 +12,8 @@ pub const FRAMES_AT: u64 = 4096;
 pub const FORMAT_VERSION: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"meterdWL";
+/// What an archive file begins with: the same layout, and never taken for a segment of the log.
+const ARCHIVE_MAGIC: [u8; 8] = *b"meterdAR";
 /// The header stands twice, in different sectors, so that one rotten sector does not take the segment along.
 const COPIES_AT: [u64; 2] = [0, 2048];
 const HEADER_BYTES: usize = 88;
@@ -51,6 +53,9 @@ pub enum HeaderError {
     Version(u32),
 }
 
+/// Both copies of a header, as read.
+pub(super) type Copies = [Result<SegmentHeader, HeaderError>; 2];
+
 impl SegmentHeader {
     /// What seeds the checksums of its frames.
     pub fn seed(&self) -> Seed {
@@ -59,12 +64,16 @@ impl SegmentHeader {
 
     /// Its bytes.
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        self.encode_as(MAGIC)
+    }
+
+    fn encode_as(&self, magic: [u8; 8]) -> [u8; HEADER_BYTES] {
         let flags = match self.purpose {
             Purpose::Real => 0,
             Purpose::Test => TEST_FLAG,
         };
         let mut out = Vec::with_capacity(HEADER_BYTES);
-        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&magic);
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         out.extend_from_slice(&u32::to_le_bytes(flags));
         out.extend_from_slice(&self.id.to_le_bytes());
@@ -83,9 +92,13 @@ impl SegmentHeader {
 
     /// Reads one copy. The version is judged before the rest, so that a later format is named, not called damage.
     pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, HeaderError> {
+        Self::decode_as(MAGIC, bytes)
+    }
+
+    fn decode_as(magic: [u8; 8], bytes: &[u8; HEADER_BYTES]) -> Result<Self, HeaderError> {
         let damaged = || HeaderError::Damaged;
         let mut reader = Reader(bytes.as_slice());
-        if reader.take::<8>() != Some(MAGIC) {
+        if reader.take::<8>() != Some(magic) {
             return Err(HeaderError::Damaged);
         }
         match u32::from_le_bytes(reader.take().ok_or_else(damaged)?) {
@@ -118,22 +131,54 @@ impl SegmentHeader {
         COPIES_AT.iter().try_for_each(|at| file.write_all_at(&self.encode(), *at))
     }
 
-    /// Reads the first copy that holds.
-    pub fn read<F: DiskFile>(file: &F) -> io::Result<Result<Self, HeaderError>> {
-        let mut found = Err(HeaderError::Damaged);
+    /// The page before an archive file's frames.
+    pub(super) fn archive_page(&self) -> Vec<u8> {
+        let mut page = vec![0; FRAMES_AT as usize];
         for at in COPIES_AT {
-            let mut bytes = [0; HEADER_BYTES];
-            match file.read_exact_at(&mut bytes, at) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
-                read => read?,
-            }
-            match SegmentHeader::decode(&bytes) {
-                Ok(header) => return Ok(Ok(header)),
-                Err(error @ HeaderError::Version(_)) => found = Err(error),
-                Err(HeaderError::Damaged) => {}
+            if let Some(place) = page.get_mut(at as usize..at as usize + HEADER_BYTES) {
+                place.copy_from_slice(&self.encode_as(ARCHIVE_MAGIC));
             }
         }
-        Ok(found)
+        page
+    }
+
+    /// Reads the first copy that holds.
+    pub fn read<F: DiskFile>(file: &F) -> io::Result<Result<Self, HeaderError>> {
+        Self::read_copies(file).map(Self::first_of)
+    }
+
+    /// Reads both copies of an archive file's.
+    pub(super) fn read_archive<F: DiskFile>(file: &F) -> io::Result<Copies> {
+        Self::copies_as(ARCHIVE_MAGIC, file)
+    }
+
+    /// Reads both copies.
+    pub(super) fn read_copies<F: DiskFile>(file: &F) -> io::Result<Copies> {
+        Self::copies_as(MAGIC, file)
+    }
+
+    /// The first copy that holds.
+    pub(super) fn first_of([first, second]: Copies) -> Result<Self, HeaderError> {
+        match (first, second) {
+            (Ok(header), _) | (_, Ok(header)) => Ok(header),
+            // A later version is named, not called damage.
+            (Err(error @ HeaderError::Version(_)), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    fn copies_as<F: DiskFile>(magic: [u8; 8], file: &F) -> io::Result<Copies> {
+        let mut copies = [Err(HeaderError::Damaged), Err(HeaderError::Damaged)];
+        for (at, copy) in COPIES_AT.iter().zip(&mut copies) {
+            let mut bytes = [0; HEADER_BYTES];
+            match file.read_exact_at(&mut bytes, *at) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                read => {
+                    read?;
+                    *copy = SegmentHeader::decode_as(magic, &bytes);
+                }
+            }
+        }
+        Ok(copies)
     }
 }
 

@@ -1,10 +1,12 @@
 //! Segments made ahead: files of zeros, durable before they are needed, so that an append never grows a file and a
 //! full disk is noticed before an increment is taken, not after.
 //!
-//! One spare is kept back as a reserve: usage may not take it, so that seals and outcomes can still be written when
-//! the disk is full.
+//! Two of them are kept back for a full disk. Usage may not take the last spare, so that seals and outcomes can still be
+//! written; and a file of its own, [`COPY`], holds the room for recovery's copy of the newest segment, so that an agent
+//! that is killed on a full disk can start there. Usage is taken only while both stand.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -20,6 +22,8 @@ const RESERVE: usize = 1;
 /// How long to wait before asking a full disk again.
 const RETRY: Duration = Duration::from_millis(500);
 const FILLING: &str = "filling.tmp";
+/// Room for recovery's copy. What it holds is never believed: recovery may have died while it wrote there.
+pub(super) const COPY: &str = "wal/recovery.spare";
 
 /// Who wants a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +43,7 @@ impl Need {
     }
 }
 
-/// The spares of one log, filled by a thread of their own, or, on a simulated disk, when they are asked for.
+/// The spares of one log, made when they are asked for, or ahead by a thread of their own.
 pub struct Spares<D: Disk> {
     shared: Arc<Shared<D>>,
     filler: Option<JoinHandle<()>>,
@@ -50,15 +54,34 @@ struct Shared<D> {
     bytes: u64,
     stock: Mutex<Stock>,
     changed: Condvar,
+    /// What [`Stock::reserve_stands`] said last, for the one who asks at every increment.
+    reserve_stands: AtomicBool,
 }
 
 #[derive(Default)]
 struct Stock {
     ready: Vec<String>,
     next: u64,
+    /// [`COPY`] is there and as long as a segment.
+    copy: bool,
     /// Why the last attempt to make one failed.
     failure: Option<Failure>,
     stopping: bool,
+}
+
+impl Stock {
+    fn reserve_stands(&self) -> bool {
+        self.copy && self.ready.len() >= RESERVE
+    }
+
+    /// Whether `more` segments can be had for `need`.
+    fn has(&self, need: Need, more: usize) -> bool {
+        self.ready.len() >= need.leaves() + more && (need == Need::Control || self.copy)
+    }
+
+    fn is_filled(&self) -> bool {
+        self.copy && self.ready.len() >= WANTED
+    }
 }
 
 #[derive(Clone)]
@@ -74,9 +97,9 @@ impl Failure {
 }
 
 impl<D: Disk> Spares<D> {
-    /// Takes stock of what an earlier run left, and begins to fill up. With `background` false spares are made only
-    /// when asked for, in the caller's thread.
-    pub fn start(disk: Arc<D>, bytes: u64, background: bool) -> io::Result<Self> {
+    /// Takes stock of what an earlier run left. Until [`Self::keep_filled`] spares are made only when asked for, in the
+    /// caller's thread.
+    pub fn take_stock(disk: Arc<D>, bytes: u64) -> io::Result<Self> {
         let mut stock = Stock::default();
         for name in disk.list(DIR)? {
             let path = format!("{DIR}/{name}");
@@ -91,38 +114,63 @@ impl<D: Disk> Spares<D> {
                 None => {}
             }
         }
-        let shared = Arc::new(Shared { disk, bytes, stock: Mutex::new(stock), changed: Condvar::new() });
-        let filler = if background {
-            let shared = Arc::clone(&shared);
-            Some(thread::Builder::new().name("spares".into()).spawn(move || shared.keep_filling())?)
-        } else {
-            None
-        };
-        Ok(Spares { shared, filler })
+        let (stock, changed, reserve_stands) = (Mutex::new(stock), Condvar::new(), AtomicBool::new(false));
+        let shared = Arc::new(Shared { disk, bytes, stock, changed, reserve_stands });
+        let spares = Spares { shared, filler: None };
+        spares.look_at_copy();
+        Ok(spares)
+    }
+
+    /// Makes what is missing in a thread of its own, from now on. Not before recovery has used [`COPY`].
+    pub fn keep_filled(&mut self) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        self.filler = Some(thread::Builder::new().name("spares".into()).spawn(move || shared.keep_filling())?);
+        Ok(())
     }
 
     /// Whether a segment can be had for `need`; waits while one is being made. The error is the disk's.
     pub fn ensure(&self, need: Need) -> io::Result<()> {
-        self.wait_for(need).map(drop)
+        self.wait_for(need, 1).map(drop)
+    }
+
+    /// Whether what is kept back for a full disk stands; waits while it is being made. The error is the disk's.
+    pub fn ensure_reserve(&self) -> io::Result<()> {
+        if self.shared.reserve_stands.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.wait_for(Need::Usage, 0).map(drop)
     }
 
     /// Takes a spare: the name of a durable file of zeros.
     pub fn take(&self, need: Need) -> io::Result<String> {
-        let mut stock = self.wait_for(need)?;
+        let mut stock = self.wait_for(need, 1)?;
         let name = stock.ready.pop().ok_or_else(|| io::Error::other("no spare segment in stock"))?;
-        self.shared.changed.notify_all();
+        self.shared.note(&stock);
         Ok(name)
     }
 
-    fn wait_for(&self, need: Need) -> io::Result<MutexGuard<'_, Stock>> {
+    /// Recovery has made a segment of [`COPY`]; what is there now?
+    pub fn look_at_copy(&self) {
+        let mut stock = self.shared.lock();
+        stock.copy = self.shared.has_copy();
+        self.shared.note(&stock);
+    }
+
+    /// Why there are fewer than there should be, if it is for want of room.
+    pub fn no_room(&self) -> Option<String> {
+        let stock = self.shared.lock();
+        stock.failure.as_ref().filter(|failure| is_full(&failure.error())).map(|failure| failure.message.clone())
+    }
+
+    fn wait_for(&self, need: Need, more: usize) -> io::Result<MutexGuard<'_, Stock>> {
         let mut stock = self.shared.lock();
         loop {
-            if stock.ready.len() > need.leaves() {
+            if stock.has(need, more) {
                 return Ok(stock);
             }
             if self.filler.is_none() {
                 drop(stock);
-                self.shared.make_one()?;
+                self.shared.make_one(need)?;
                 stock = self.shared.lock();
                 continue;
             }
@@ -150,17 +198,28 @@ impl<D: Disk> Shared<D> {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether [`COPY`] is there and as long as a segment.
+    fn has_copy(&self) -> bool {
+        self.disk.open(COPY).and_then(|file| file.len()).is_ok_and(|len| len == self.bytes)
+    }
+
+    /// The stock has changed.
+    fn note(&self, stock: &Stock) {
+        self.reserve_stands.store(stock.reserve_stands(), Ordering::Release);
+        self.changed.notify_all();
+    }
+
     fn keep_filling(&self) {
         loop {
             let mut stock = self.lock();
-            while !stock.stopping && stock.ready.len() >= WANTED {
+            while !stock.stopping && stock.is_filled() {
                 stock = self.changed.wait(stock).unwrap_or_else(PoisonError::into_inner);
             }
             if stock.stopping {
                 return;
             }
             drop(stock);
-            if self.make_one().is_err() {
+            if self.make_one(Need::Usage).is_err() {
                 let stock = self.lock();
                 let waited = self.changed.wait_timeout_while(stock, RETRY, |stock| !stock.stopping);
                 drop(waited.unwrap_or_else(PoisonError::into_inner));
@@ -168,11 +227,14 @@ impl<D: Disk> Shared<D> {
         }
     }
 
-    /// Makes one spare. It has its name only once its zeros are durable, so that a name found at the next start can
-    /// be believed.
-    fn make_one(&self) -> io::Result<()> {
-        let number = self.lock().next;
-        let name = format!("{DIR}/spare-{number}");
+    /// Makes one file, recovery's first unless `need` does without. It has its name only once its zeros are durable, so
+    /// that the name of a spare that is found at the next start can be believed.
+    fn make_one(&self, need: Need) -> io::Result<()> {
+        let (number, for_copy) = {
+            let stock = self.lock();
+            (stock.next, need == Need::Usage && !stock.copy)
+        };
+        let name = if for_copy { COPY.to_owned() } else { format!("{DIR}/spare-{number}") };
         let filling = format!("{DIR}/{FILLING}");
         let made = self
             .disk
@@ -182,9 +244,15 @@ impl<D: Disk> Shared<D> {
         let mut stock = self.lock();
         match &made {
             Ok(()) => {
-                stock.ready.push(name);
-                stock.next += 1;
-                stock.failure = None;
+                if for_copy {
+                    stock.copy = true;
+                } else {
+                    stock.ready.push(name);
+                    stock.next += 1;
+                }
+                if stock.failure.take().is_some() {
+                    tracing::info!("a spare segment could be made again");
+                }
             }
             Err(error) => {
                 // What was filled so far must not keep the room that the rest of the disk needs.
@@ -196,7 +264,7 @@ impl<D: Disk> Shared<D> {
                 stock.failure = Some(Failure { kind: error.kind(), message: error.to_string() });
             }
         }
-        self.changed.notify_all();
+        self.note(&stock);
         made
     }
 }

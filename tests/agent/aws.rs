@@ -17,7 +17,7 @@ const SPEED: u32 = 1200;
 const HOUR: f64 = 3600.0;
 
 /// Reports `quantity` again and again, each time with a key until it is acknowledged, through every restart; the sum.
-fn writer(world: &World, name: &str, dimension: &str, quantity: u64, done: &AtomicBool) -> u64 {
+pub fn writer(world: &World, name: &str, dimension: &str, quantity: u64, done: &AtomicBool) -> u64 {
     let mut client: Option<Lines> = None;
     let mut tally = 0;
     for n in 0.. {

@@ -24,13 +24,22 @@ impl Drop for FakeAws {
 }
 
 impl FakeAws {
+    /// `meterd simulate-aws`, on the machine's clock.
+    pub fn on_the_machines_clock(world: &World) -> FakeAws {
+        FakeAws::listening(world.meterd(&["simulate-aws", "--listen", "127.0.0.1:0"]))
+    }
+
+    fn listening(command: Command) -> FakeAws {
+        let (child, line) = first_line(command).expect("the simulation starts");
+        let addr = line.strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line:?}")).parse().unwrap();
+        FakeAws { child, addr }
+    }
+
     /// `meterd simulate-aws`, on the world's clock, which follows it from here on.
     pub fn simulation(world: &mut World, flags: &[&str]) -> FakeAws {
         let mut command = world.meterd(&["simulate-aws", "--listen", "127.0.0.1:0"]);
         command.args(world.clock.flags()).args(flags);
-        let (child, line) = first_line(command).expect("the simulation starts");
-        let addr = line.strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line:?}")).parse().unwrap();
-        let aws = FakeAws { child, addr };
+        let aws = FakeAws::listening(command);
         let now = aws.ledger()["now"].as_str().unwrap().to_owned();
         let seconds = meterd::hour::Timestamp::parse(&now).unwrap().seconds();
         world.clock.set(seconds as f64);
@@ -104,7 +113,8 @@ impl FakeAws {
     }
 }
 
-fn first_line(mut command: Command) -> Option<(Child, String)> {
+/// Starts a process that says something first.
+pub fn first_line(mut command: Command) -> Option<(Child, String)> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().ok()?;
     let mut line = String::new();
     BufReader::new(child.stdout.take()?).read_line(&mut line).ok()?;

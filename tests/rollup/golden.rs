@@ -110,7 +110,7 @@ fn show(world: &mut World) -> String {
         say("carried_in", &r.carried_in);
         say("remainder", &r.remainder);
         say("carried_into", r.carried_into.as_deref().unwrap_or("0"));
-        say("hold_above", r.hold_above.as_deref().unwrap_or("0"));
+        say("hold", r.hold.as_deref().unwrap_or("0"));
         for share in &r.allocations {
             let tags: Vec<String> = share.tags.iter().map(|(k, v)| format!("{k}={v}")).collect();
             say(&format!("[{}]", tags.join(" ")), &share.quantity.to_string());

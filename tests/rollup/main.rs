@@ -50,6 +50,7 @@ pub fn setup(dimensions: &[Rules], at: Timestamp) -> Setup {
         window_ms: 6 * 3600 * 1000,
         late: Late::CarryForward,
         zero_records: ZeroRecords::Off,
+        region: None,
     }
 }
 

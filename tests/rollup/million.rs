@@ -170,8 +170,8 @@ impl Life {
                 let by = *self.rng.choice(&[60i64, 1200, 7200, 40_000, 31_536_000]).unwrap();
                 world.wall_off_ms = if self.rng.bool() { by * 1000 } else { -by * 1000 };
             }
-            5..8 => world.wall_off_ms = 0,
-            9..12 => {
+            5..=8 => world.wall_off_ms = 0,
+            9..=11 => {
                 let until = world.now.plus(Duration::from_secs(self.rng.u64(1..20_000)));
                 world.pass(until);
             }

@@ -137,3 +137,17 @@ fn an_hour_without_usage_is_reported_where_that_is_asked_for() {
     assert_eq!(seal(&mut state), [(0, 1)]);
     assert_eq!(seal(&mut state), [(0, 0)]);
 }
+
+/// Two changes while hours are open on both sides of the first: each hour is billed by what was in force in it.
+#[test]
+fn a_second_change_leaves_the_first_one_its_hours() {
+    let by = |unit: &str| [rules("requests", Measure::Sum, unit, Round::Carry)];
+    let mut state = configured(&by("1"));
+    let (ten, eleven) = (NINE.plus(HOUR), NINE.plus(HOUR * 2));
+    state.apply(&Entry::Setup(setup(&by("10"), NINE)));
+    state.apply(&Entry::Setup(setup(&by("100"), ten)));
+    for now in [NINE, ten, eleven] {
+        add(&mut state, 0, "1000", Tags::default(), None, now);
+    }
+    assert_eq!([seal(&mut state), seal(&mut state), seal(&mut state)], [[(0, 1000)], [(0, 100)], [(0, 10)]]);
+}

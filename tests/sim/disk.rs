@@ -302,6 +302,19 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn exchange(&self, one: &str, other: &str) -> io::Result<()> {
+        let mut world = self.lock();
+        world.begin_whole(|| format!("exchange {one} {other}"))?;
+        let ids = (world.find(one)?, world.find(other)?);
+        let ((dir, one), (other_dir, other)) = (split(one), split(other));
+        assert_eq!(dir, other_dir, "exchanges stay within a directory");
+        let entries = world.dir(dir)?;
+        entries.cache.insert(one.into(), ids.1);
+        entries.cache.insert(other.into(), ids.0);
+        entries.pending.push(Change::Exchange((one.into(), ids.1), (other.into(), ids.0)));
+        Ok(())
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut world = self.lock();
         world.begin_whole(|| format!("remove {name}"))?;
@@ -337,7 +350,7 @@ impl Disk for SimDisk {
         for change in std::mem::take(&mut entries.pending) {
             if failing.is_none() || rng.bool() {
                 // What came before it with the same file can no longer come after it.
-                entries.pending.retain(|earlier| earlier.file() != change.file());
+                entries.pending.retain(|earlier| !earlier.files().iter().any(|file| change.files().contains(file)));
                 entries.settle(change);
             } else if halted {
                 entries.pending.push(change);

@@ -1,7 +1,7 @@
 //! One file of the simulated disk: what is written and what is durable, sector by sector. Sees torn writes down to 512
 //! bytes. Cannot see: a sector torn inside, which the log assumes not to happen to one that held data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
@@ -26,6 +26,8 @@ pub struct Inode {
     lens: Vec<usize>,
     /// Contents of each sector since the last sync.
     dirty: BTreeMap<usize, Vec<Sector>>,
+    /// Sectors that were written to since they were filled and have been durable so: they hold data, be it zeros.
+    data: BTreeSet<usize>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -110,6 +112,7 @@ impl Inode {
                 self.dirty.entry(i).or_default().push(Arc::clone(&ZERO));
             }
         }
+        self.data.clear();
         self.cache_len = 0;
         self.lens.push(0);
     }
@@ -118,6 +121,10 @@ impl Inode {
         for (i, _) in std::mem::take(&mut self.dirty) {
             let sector = Arc::clone(self.cache.get(i));
             self.durable.put(i, sector);
+            // What was written beyond the length is its filling.
+            if i * SECTOR < self.durable_len {
+                self.data.insert(i);
+            }
         }
         if with_length {
             self.durable_len = self.cache_len;
@@ -164,7 +171,7 @@ impl Inode {
             if states.len() == 1 && !new {
                 continue;
             }
-            let blank = is_zero(old);
+            let blank = is_zero(old) && !self.data.contains(&i);
             let choice = fate.choose(states.len(), blank);
             let sector = match states.get(choice) {
                 Some(sector) => Arc::clone(sector),

@@ -9,12 +9,16 @@ pub enum Change {
     Link(String, u64),
     Unlink(String, u64),
     Rename(String, u64),
+    /// Both names, each with the file it has from now on.
+    Exchange((String, u64), (String, u64)),
 }
 
 impl Change {
-    pub fn file(&self) -> u64 {
-        let (Change::Link(_, id) | Change::Unlink(_, id) | Change::Rename(_, id)) = self;
-        *id
+    pub fn files(&self) -> Vec<u64> {
+        match self {
+            Change::Link(_, id) | Change::Unlink(_, id) | Change::Rename(_, id) => vec![*id],
+            Change::Exchange((_, one), (_, other)) => vec![*one, *other],
+        }
     }
 }
 
@@ -39,6 +43,10 @@ impl Dir {
                 if self.durable.get(&name) == Some(&id) {
                     self.durable.remove(&name);
                 }
+            }
+            Change::Exchange(one, other) => {
+                self.durable.retain(|_, id| *id != one.1 && *id != other.1);
+                self.durable.extend([one, other]);
             }
             Change::Rename(to, id) => {
                 self.durable.retain(|_, other| *other != id);

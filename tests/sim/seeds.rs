@@ -8,11 +8,13 @@ use fastrand::Rng;
 use super::disk::{EDQUOT, EIO, ENOSPC, EROFS, Fault};
 use super::machine::{Machine, Step};
 
+/// The seeds to try: `METERD_SIM_SEEDS` of them, from `METERD_SIM_SEED` on; one if only the latter is given.
 pub fn count(default: u64) -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let many = number("METERD_SIM_SEEDS");
     match number("METERD_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("METERD_SIM_SEEDS").unwrap_or(default),
+        Some(first) => first..first + many.unwrap_or(1),
+        None => 0..many.unwrap_or(default),
     }
 }
 

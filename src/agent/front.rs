@@ -1,0 +1,118 @@
+//! What the loop waits for, whether or not the log is open: connections, other threads, signals.
+
+use std::io::{self, Read};
+use std::os::unix::net::UnixListener as StdListener;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mio::net::UnixStream;
+use mio::{Events, Interest, Poll, Token};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::clients::{Clients, HttpClient, LISTENER};
+use super::core::{WAKER, Wiring};
+use crate::hour::Timestamp;
+
+/// How long to wait before trying again to accept what could not be accepted: no event comes for it.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Events taken at once.
+const EVENTS: usize = 256;
+
+const SIGNALS: Token = Token(2);
+
+/// The socket, the signals, and the way to the other threads.
+pub struct Front {
+    pub(super) wiring: Wiring,
+    pub(super) clients: Clients,
+    poll: Poll,
+    events: Events,
+    signals: UnixStream,
+    /// When the agent was started.
+    pub(super) started: Timestamp,
+    /// Asked to stop.
+    pub(super) stopping: bool,
+    /// The submitter has finished its last call.
+    pub(super) submitter_done: bool,
+    /// What panicked.
+    pub(super) fell: Option<&'static str>,
+}
+
+impl Front {
+    /// Listens, for so many connections at once.
+    pub fn new(
+        listener: StdListener,
+        connections: usize,
+        http: UnboundedSender<HttpClient>,
+        poll: Poll,
+        wiring: Wiring,
+    ) -> io::Result<Self> {
+        let clients = Clients::new(poll.registry().try_clone()?, listener, connections, http)?;
+        wiring.signals.set_nonblocking(true)?;
+        let mut signals = UnixStream::from_std(wiring.signals.try_clone()?);
+        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        Ok(Front {
+            clients,
+            poll,
+            events: Events::with_capacity(EVENTS),
+            signals,
+            started: wiring.clock.now(),
+            stopping: false,
+            submitter_done: false,
+            fell: None,
+            wiring,
+        })
+    }
+
+    /// Waits until something happens, at most for `timeout`, and takes note of it.
+    pub(super) fn wait(&mut self, mut timeout: Duration) -> io::Result<()> {
+        if self.clients.accept_failed() {
+            timeout = timeout.min(ACCEPT_RETRY);
+        }
+        if self.clients.any_ready() {
+            timeout = Duration::ZERO;
+        }
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            polled => polled?,
+        }
+        if self.wiring.hangup.swap(false, Ordering::Relaxed) {
+            tracing::warn!("SIGHUP: this version reads its configuration at the start only; restart it instead");
+        }
+        if self.clients.accept_failed() {
+            self.clients.accept();
+        }
+        let mut signalled = false;
+        for event in &self.events {
+            match event.token() {
+                LISTENER => self.clients.accept(),
+                WAKER => {}
+                SIGNALS => signalled = true,
+                _ => self.clients.hear(event),
+            }
+        }
+        if signalled {
+            self.begin_to_stop();
+        }
+        Ok(())
+    }
+
+    /// A part of the agent has panicked: a stop in order, and a restart by whoever watches over the agent.
+    pub(super) fn fall(&mut self, what: &'static str) {
+        tracing::error!("{what} panicked: the agent stops, to be started again");
+        self.fell = Some(what);
+        self.submitter_done = true;
+        self.begin_to_stop();
+    }
+
+    fn begin_to_stop(&mut self) {
+        let mut signals = [0u8; 64];
+        let _ = self.signals.read(&mut signals);
+        if !self.stopping {
+            tracing::info!("stopping: no new connections, finishing what is under way");
+            self.stopping = true;
+            self.clients.stop_listening();
+            // A submitter that has gone already needs no telling.
+            let _ = self.wiring.stop.send(true);
+        }
+    }
+}

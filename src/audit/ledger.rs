@@ -1,0 +1,431 @@
+//! The books, summed from increments, seals and outcomes directly. Shares no sum with [`crate::rollup`], so that a
+//! mistake there does not confirm itself; starts from a checkpoint's books where older segments are gone.
+//!
+//! What the hours of a dimension come to is summed from its increments where these alone decide it. Of one that repeats
+//! a level, is metered by the agent, is made of others or makes another, the seals are believed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::Measure;
+use crate::decimal::Amount;
+use crate::entry::{
+    Decision, DimensionId, Ending, Entry, RecordKey, Released, Rules, Run, Seal, SealedDimension, Setup, Trust, Usage,
+    Verdict,
+};
+use crate::hour::{Hour, Timestamp};
+use crate::rollup::State;
+use crate::rollup::books::Books;
+use crate::rollup::state::{DimensionState, Measured, Phase, RecordState};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Pending,
+    Person,
+    Carried,
+}
+
+#[derive(Debug, Clone)]
+struct Waiting {
+    value: Amount,
+    /// Of it, what does not fit into the record.
+    spill: Amount,
+    place: Place,
+    ambiguous: bool,
+    /// Whose books it stands in: a person may have moved its units to the dimension that was meant.
+    counts_in: DimensionId,
+}
+
+/// An hour as measured: a total, or a level and since when it holds.
+#[derive(Debug, Clone, Copy, Default)]
+struct HourSum {
+    value: Amount,
+    at: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+struct Account {
+    name: String,
+    /// Whether its increments alone decide what an hour comes to.
+    plain: bool,
+    measure: Measure,
+    /// From an hour on, oldest first.
+    next: Vec<(Hour, Measure)>,
+    hours: BTreeMap<Hour, HourSum>,
+    sealed: Amount,
+    accepted: Amount,
+    expired: Amount,
+    discarded: Amount,
+    included: Amount,
+    lost: Amount,
+    rounded: Amount,
+    remainder: Amount,
+    spill: Amount,
+}
+
+/// Every dimension's account, and the records that are not final.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ledger {
+    accounts: Vec<Account>,
+    records: BTreeMap<RecordKey, Waiting>,
+    open_from: Hour,
+    /// The last increment.
+    pub seq: u64,
+}
+
+impl Ledger {
+    /// The books as a checkpoint has them.
+    pub(super) fn from_state(state: &State) -> Self {
+        let mut ledger = Ledger { open_from: state.open_from, seq: state.accepted_seq, ..Ledger::default() };
+        for dimension in &state.dimensions {
+            let mut account = Account::new(&dimension.rules);
+            account.next = dimension.next_rules.iter().map(|(from, rules)| (*from, rules.measure)).collect();
+            account.plain &= dimension.next_rules.iter().all(|(_, rules)| is_plain(rules));
+            for (hour, open) in &dimension.open {
+                let at = match &open.measured {
+                    Measured::Last { at, .. } => *at,
+                    _ => Timestamp::default(),
+                };
+                account.hours.insert(*hour, HourSum { value: open.measured.total(), at });
+            }
+            let here = dimension.carry.iter().map(|carry| carry.from).collect::<BTreeSet<RecordKey>>();
+            let carried = here.iter().filter_map(|key| state.records.get(key)).filter(|r| r.phase == Phase::Carried);
+            let carried: Amount = carried.map(RecordState::value).sum();
+            account.spill = dimension.carry_value() - carried;
+            account.remainder = dimension.remainder.total();
+            let totals = &dimension.totals;
+            (account.sealed, account.accepted, account.expired) = (totals.sealed, totals.accepted, totals.expired);
+            (account.discarded, account.included) = (totals.discarded, totals.included);
+            (account.lost, account.rounded) = (totals.lost, totals.rounded);
+            ledger.accounts.push(account);
+        }
+        let rules =
+            state.dimensions.iter().flat_map(|d| d.next_rules.iter().map(|(_, r)| Some(r)).chain([Some(&d.rules)]));
+        let sources: Vec<String> = rules.flatten().flat_map(|r| &r.from).map(|source| source.name.clone()).collect();
+        ledger.believe_seals_of(&sources);
+        for (key, r) in &state.records {
+            let place = match r.phase {
+                Phase::Carried => Place::Carried,
+                phase if phase.with_person() => Place::Person,
+                _ => Place::Pending,
+            };
+            let spill = r.spill.as_ref().map_or(Amount::ZERO, |spill| spill.value);
+            let takes = |d: &DimensionState| d.carry.iter().any(|carry| carry.from == *key);
+            let taker =
+                (0..).map(DimensionId).zip(&state.dimensions).find(|(_, d)| place == Place::Carried && takes(d));
+            let counts_in = taker.map_or(key.dimension, |(id, _)| id);
+            let waiting = Waiting { value: r.value(), spill, place, ambiguous: r.ambiguous, counts_in };
+            ledger.records.insert(*key, waiting);
+        }
+        ledger
+    }
+
+    fn believe_seals_of(&mut self, names: &[String]) {
+        for account in self.accounts.iter_mut().filter(|account| names.contains(&account.name)) {
+            account.plain = false;
+        }
+    }
+
+    /// Takes in an entry; says what in it does not add up.
+    pub(super) fn apply(&mut self, entry: &Entry) -> Vec<String> {
+        match entry {
+            Entry::Setup(setup) => self.setup(setup),
+            Entry::Usage(usage) => return self.usage(usage),
+            Entry::Seal(seal) => return self.seal(seal),
+            Entry::Attempt(_) | Entry::Started(_) | Entry::Alive(_) | Entry::Echo(_) => {}
+            Entry::Damaged(damaged) => {
+                for key in &damaged.records {
+                    if let Some(record) = self.records.get_mut(key) {
+                        record.ambiguous = true;
+                    }
+                }
+            }
+            Entry::Clock(seen) => {
+                if seen.trust == Trust::Confirmed {
+                    self.recall(seen.reading.at);
+                }
+            }
+            Entry::Released(released) => self.released(released),
+            Entry::Answered(answered) => {
+                let Some(record) = self.records.get_mut(&answered.key) else {
+                    return vec![format!("an answer for record {}, which waits for none", answered.key)];
+                };
+                match answered.verdict {
+                    Verdict::Accepted { .. } => self.end(answered.key, |account| &mut account.accepted),
+                    Verdict::Conflict => (record.place, record.ambiguous) = (Place::Person, false),
+                    Verdict::Ambiguous => record.ambiguous = true,
+                    Verdict::Refused if !record.ambiguous => record.place = Place::Person,
+                    _ => {}
+                }
+            }
+            Entry::Closed(closed) => match closed.ending {
+                Ending::Expired => self.end(closed.key, |account| &mut account.expired),
+                Ending::Carried => self.put(closed.key, Place::Carried),
+                Ending::InDoubt => self.put(closed.key, Place::Person),
+            },
+            Entry::Settled(settled) => match settled.decision {
+                Decision::Accepted => self.end(settled.key, |account| &mut account.accepted),
+                Decision::WriteOff => self.end(settled.key, |account| &mut account.discarded),
+                Decision::Carry => self.put(settled.key, Place::Carried),
+                Decision::CarryTo(into) => self.move_to(settled.key, into),
+                Decision::Retry => self.let_go(settled.key),
+            },
+            Entry::FixedAnew(fixed) => {
+                let key = fixed.record.key;
+                let old = RecordKey { generation: key.generation.wrapping_sub(1), ..key };
+                if let Some(before) = self.records.remove(&old) {
+                    self.records.insert(key, Waiting { place: Place::Pending, ..before });
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    fn setup(&mut self, setup: &Setup) {
+        let hour = setup.at.hour().max(self.open_from);
+        if self.open_from == Hour::default() {
+            self.open_from = hour;
+        }
+        for (id, rules) in &setup.dimensions {
+            match self.accounts.get_mut(usize::from(id.0)) {
+                Some(known) => {
+                    known.next.retain(|(from, _)| *from <= hour);
+                    known.next.push((hour.next(), rules.measure));
+                    known.plain &= is_plain(rules);
+                }
+                None => self.accounts.push(Account::new(rules)),
+            }
+        }
+        let from = setup.dimensions.iter().flat_map(|(_, rules)| &rules.from);
+        let sources: Vec<String> = from.map(|source| source.name.clone()).collect();
+        self.believe_seals_of(&sources);
+    }
+
+    fn usage(&mut self, usage: &Usage) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if usage.first_seq != self.seq + 1 {
+            wrong.push(format!("increment {} follows {}", usage.first_seq, self.seq));
+        }
+        self.seq = usage.first_seq + usage.count() - 1;
+        let open_from = self.open_from;
+        let mut add = |dimension: usize, hour: Hour, quantity: u64, at: Timestamp| match self
+            .accounts
+            .get_mut(dimension)
+        {
+            Some(_) if hour < open_from => wrong.push(format!("an increment counts in {hour}, which is sealed")),
+            Some(account) => account.add(hour, Amount::from_millionths(i128::from(quantity)), at),
+            None => wrong.push(format!("an increment of dimension number {dimension}, which nobody has configured")),
+        };
+        for run in &usage.runs {
+            match run {
+                Run::Plain { hour, items } => {
+                    items.iter().for_each(|(id, q)| add(usize::from(id.0), *hour, *q, usage.received));
+                }
+                Run::Full(i) => add(usize::from(i.dimension.0), i.hour, i.quantity, i.at.unwrap_or(usage.received)),
+            }
+        }
+        wrong
+    }
+
+    fn seal(&mut self, seal: &Seal) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if seal.hour < self.open_from || seal.through < seal.hour {
+            wrong.push(format!("{} is sealed, and {} is the first open hour", seal.hour, self.open_from));
+        }
+        for sealed in &seal.dimensions {
+            self.sealed(seal.hour, sealed, &mut wrong);
+        }
+        self.open_from = seal.through.next();
+        for account in &mut self.accounts {
+            let late = account.hours.split_off(&self.open_from);
+            let left = std::mem::replace(&mut account.hours, late);
+            for (hour, sum) in left.into_iter().filter(|(_, sum)| account.plain && !sum.value.is_zero()) {
+                wrong.push(format!("{} of {} in {hour} is in no seal", sum.value, account.name));
+            }
+            account.measure = account.measure_in(self.open_from);
+            account.next.retain(|(from, _)| *from > self.open_from);
+        }
+        wrong
+    }
+
+    fn sealed(&mut self, hour: Hour, sealed: &SealedDimension, wrong: &mut Vec<String>) {
+        let Some(account) = self.accounts.get_mut(usize::from(sealed.dimension.0)) else {
+            wrong.push(format!("dimension number {} is sealed, which nobody has configured", sealed.dimension.0));
+            return;
+        };
+        let summed = account.hours.remove(&hour).unwrap_or_default().value;
+        let usage = if account.plain { summed } else { sealed.usage };
+        let name = account.name.clone();
+        if usage != sealed.usage {
+            wrong.push(format!("the increments of {name} in {hour} come to {usage}, its seal says {}", sealed.usage));
+        }
+        let before = account.remainder + account.spill;
+        account.sealed += usage;
+        account.rounded += sealed.rounded;
+        account.included += sealed.included;
+        account.remainder = sealed.kept.remainder.iter().map(|(_, amount)| *amount).sum();
+        let spill = sealed.spill.as_ref().map_or(Amount::ZERO, |carry| carry.value);
+        let after = account.remainder + spill + sealed.included;
+        let Some(record) = &sealed.record else { return };
+        // What does not fit into a record that waits for a person waits with it.
+        let waits = if record.hold.is_some() { spill } else { Amount::ZERO };
+        account.spill = spill - waits;
+        let mut taken = Amount::ZERO;
+        for key in &record.took {
+            if self.records.get(key).is_some_and(|r| r.place == Place::Carried)
+                && let Some(record) = self.records.remove(key)
+            {
+                taken += record.value;
+            }
+        }
+        if before + taken + usage + sealed.rounded != after + record.value {
+            wrong.push(format!("record {} of {name} is not what was measured, taken over and left", record.key));
+        }
+        let place = if record.hold.is_some() { Place::Person } else { Place::Pending };
+        let waiting = Waiting {
+            value: record.value + waits,
+            spill: waits,
+            place,
+            ambiguous: false,
+            counts_in: record.key.dimension,
+        };
+        self.records.insert(record.key, waiting);
+    }
+
+    /// A person lets a record go, perhaps with less in it.
+    fn released(&mut self, released: &Released) {
+        let mut key = released.key;
+        if let Some(capped) = &released.capped
+            && let Some(before) = self.records.remove(&key)
+        {
+            key = capped.key;
+            if let Some(account) = self.accounts.get_mut(usize::from(key.dimension.0)) {
+                account.discarded += before.value - capped.value;
+            }
+            self.records.insert(key, Waiting { value: capped.value, spill: Amount::ZERO, ..before });
+        }
+        if released.carried { self.put(key, Place::Carried) } else { self.let_go(key) }
+    }
+
+    fn let_go(&mut self, key: RecordKey) {
+        if let Some(record) = self.records.get_mut(&key)
+            && let Some(account) = self.accounts.get_mut(usize::from(key.dimension.0))
+        {
+            let spill = std::mem::take(&mut record.spill);
+            record.value -= spill;
+            record.place = Place::Pending;
+            account.spill += spill;
+        }
+    }
+
+    /// Usage that a clock ahead of its time put into later hours counts in this one.
+    fn recall(&mut self, now: Timestamp) {
+        let hour = now.hour().max(self.open_from);
+        for account in &mut self.accounts {
+            for (_, ahead) in account.hours.split_off(&hour.next()) {
+                let measure = account.measure_in(hour);
+                let sum = account.hours.entry(hour).or_default();
+                match measure {
+                    Measure::Max | Measure::Unique => sum.value = sum.value.max(ahead.value),
+                    Measure::Last => *sum = HourSum { value: ahead.value, at: now },
+                    Measure::Sum | Measure::Count | Measure::Uptime => sum.value += ahead.value,
+                }
+            }
+        }
+    }
+
+    /// The units were reported under the wrong dimension: `into` has received them, and takes them.
+    fn move_to(&mut self, key: RecordKey, into: DimensionId) {
+        let Some(record) = self.records.get_mut(&key) else { return };
+        (record.place, record.counts_in) = (Place::Carried, into);
+        let value = record.value;
+        if let Some(account) = self.accounts.get_mut(usize::from(key.dimension.0)) {
+            account.sealed -= value;
+        }
+        if let Some(account) = self.accounts.get_mut(usize::from(into.0)) {
+            account.sealed += value;
+        }
+    }
+
+    fn put(&mut self, key: RecordKey, place: Place) {
+        if let Some(record) = self.records.get_mut(&key) {
+            record.place = place;
+        }
+    }
+
+    fn end(&mut self, key: RecordKey, total: impl Fn(&mut Account) -> &mut Amount) {
+        if let Some(record) = self.records.remove(&key)
+            && let Some(account) = self.accounts.get_mut(usize::from(key.dimension.0))
+        {
+            *total(account) += record.value;
+        }
+    }
+
+    /// The books of every dimension, and whether its increments alone decide what its hours come to.
+    pub(super) fn books(&self) -> Vec<(Books, bool)> {
+        let books = |(at, account): (usize, &Account)| {
+            let waits = |place| -> Amount {
+                let here = self.records.values().filter(|r| usize::from(r.counts_in.0) == at && r.place == place);
+                here.map(|r| r.value).sum()
+            };
+            let open: Amount = account.hours.values().map(|sum| sum.value).sum();
+            let books = Books {
+                dimension: account.name.clone(),
+                received: account.sealed + open,
+                open: open + account.spill + waits(Place::Carried),
+                pending: waits(Place::Pending),
+                accepted: account.accepted,
+                with_person: waits(Place::Person),
+                expired: account.expired,
+                included: account.included,
+                discarded: account.discarded,
+                lost: account.lost,
+                rounded: account.rounded,
+                remainder: account.remainder,
+            };
+            (books, account.plain)
+        };
+        self.accounts.iter().enumerate().map(books).collect()
+    }
+}
+
+impl Account {
+    fn new(rules: &Rules) -> Self {
+        let nothing = Amount::ZERO;
+        Account {
+            name: rules.name.clone(),
+            plain: is_plain(rules),
+            measure: rules.measure,
+            next: Vec::new(),
+            hours: BTreeMap::new(),
+            sealed: nothing,
+            accepted: nothing,
+            expired: nothing,
+            discarded: nothing,
+            included: nothing,
+            lost: nothing,
+            rounded: nothing,
+            remainder: nothing,
+            spill: nothing,
+        }
+    }
+
+    fn add(&mut self, hour: Hour, quantity: Amount, at: Timestamp) {
+        let measure = self.measure_in(hour);
+        let sum = self.hours.entry(hour).or_default();
+        match measure {
+            Measure::Max => sum.value = sum.value.max(quantity),
+            Measure::Last if at >= sum.at => *sum = HourSum { value: quantity, at },
+            Measure::Last => {}
+            Measure::Sum | Measure::Count | Measure::Unique | Measure::Uptime => sum.value += quantity,
+        }
+    }
+
+    fn measure_in(&self, hour: Hour) -> Measure {
+        self.next.iter().rev().find(|(from, _)| *from <= hour).map_or(self.measure, |(_, measure)| *measure)
+    }
+}
+
+/// Whether increments of a dimension alone decide what its hours come to.
+fn is_plain(rules: &Rules) -> bool {
+    !rules.sticky && rules.from.is_empty() && rules.measure != Measure::Uptime
+}

@@ -1,0 +1,8 @@
+//! The log judged from outside: every checksum, the chain, the fold against its checkpoints, and the books summed once
+//! more by another way than the agent's. Reads only, and believes nothing that was not looked at.
+
+pub mod describe;
+mod ledger;
+mod verify;
+
+pub use verify::{Finding, Report, verify};

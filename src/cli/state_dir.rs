@@ -1,0 +1,45 @@
+//! The state directory that an offline command is to read.
+
+use std::path::PathBuf;
+
+use super::exit;
+use crate::config::{Config, Overrides};
+use crate::disk::RealDisk;
+use crate::wal;
+
+/// Which state directory.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StateDir {
+    /// The state directory, or a copy of one [default: the configuration's state.dir]
+    #[arg(value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// The configuration that names it [default: METERD_CONFIG, else /etc/meterd/meterd.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The exit code, and what to say.
+pub type Failure = (u8, String);
+
+impl StateDir {
+    /// The directory, for reading only, and its name.
+    pub fn open(&self) -> Result<(RealDisk, PathBuf), Failure> {
+        let dir = self.dir.clone().map_or_else(|| self.configured(), Ok)?;
+        let shown = dir.display();
+        let unreadable = |what: String| (exit::UNSAFE_LOG, format!("{shown}: {what}"));
+        match std::fs::read_dir(dir.join(wal::DIR)) {
+            Ok(_) => Ok((RealDisk::read_only(&dir), dir)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(unreadable(format!("not a state directory: there is no {}/ in it", wal::DIR)))
+            }
+            Err(error) => Err(unreadable(format!("{error}; run this as root or as the agent's own user"))),
+        }
+    }
+
+    fn configured(&self) -> Result<PathBuf, Failure> {
+        let overrides =
+            Overrides::from_env(|name| std::env::var_os(name)).map_err(|e| (exit::CONFIG, e.to_string()))?;
+        let config = Config::load(&overrides.config_path(self.config.as_deref()));
+        config.map(|config| config.state.dir).map_err(|e| (exit::CONFIG, format!("{e}\nmeterd: or name the directory")))
+    }
+}

@@ -1,0 +1,110 @@
+//! The configuration in force, as the log has it: written down when it changes.
+
+use super::{Engine, EngineError};
+use crate::config::Measure;
+use crate::disk::Disk;
+use crate::entry::{DimensionId, Entry, Rules, Setup};
+use crate::hour::Timestamp;
+use crate::wal::spares::Need;
+
+/// Most dimensions that one log can ever know, renamed and removed ones included.
+pub const DIMENSIONS_EVER_MAX: usize = 1024;
+
+/// A dimension as the socket's words reach it.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) id: DimensionId,
+    pub(super) measure: Measure,
+    /// Why nobody reports it, if so.
+    pub(super) not_reported: Option<String>,
+}
+
+impl Known {
+    fn new(id: DimensionId, rules: &Rules) -> Self {
+        Known { id, measure: rules.measure, not_reported: Known::not_reported(rules) }
+    }
+
+    fn not_reported(rules: &Rules) -> Option<String> {
+        if rules.measure == Measure::Uptime {
+            return Some("is metered by the agent itself; nothing is to be reported".into());
+        }
+        let sources: Vec<&str> = rules.from.iter().map(|source| source.name.as_str()).collect();
+        (!sources.is_empty()).then(|| format!("is made of others; report {}", sources.join(", ")))
+    }
+}
+
+impl<D: Disk> Engine<D> {
+    /// Writes the configuration down if it differs from what the log says.
+    pub(super) fn configure(&mut self, now: Timestamp) -> Result<(), EngineError> {
+        let mut next = self.state.dimensions.len();
+        let mut dimensions = Vec::new();
+        for rules in &self.options.dimensions {
+            let id = self.state.dimension_named(&rules.name).unwrap_or_else(|| {
+                next += 1;
+                DimensionId(u16::try_from(next - 1).unwrap_or(u16::MAX))
+            });
+            dimensions.push((id, rules.clone()));
+        }
+        if next > DIMENSIONS_EVER_MAX {
+            return Err(EngineError::TooManyDimensions(self.state.dimensions.len()));
+        }
+        self.names = dimensions.iter().map(|(id, rules)| (rules.name.clone(), Known::new(*id, rules))).collect();
+        let reported = dimensions.iter().filter(|(_, rules)| Known::not_reported(rules).is_none());
+        let mut listed: Vec<&str> = reported.map(|(_, rules)| rules.name.as_str()).collect();
+        listed.sort_unstable();
+        self.listed = listed.join(", ");
+        let setup = Setup {
+            at: now,
+            product_code: self.options.product_code.clone(),
+            // Metadata that is merely late does not take the instance's name away.
+            instance: self.options.instance.clone().or_else(|| self.state.instance.clone()),
+            dimensions,
+            window_ms: u64::try_from(self.options.window.as_millis()).unwrap_or(u64::MAX),
+            late: self.options.late,
+            zero_records: self.options.zero_records,
+            region: self.options.region.clone(),
+        };
+        if !self.is_in_force(&setup) {
+            self.say_what_changes(&setup);
+            self.record(&Entry::Setup(setup), Need::Control, now)?;
+        }
+        Ok(())
+    }
+
+    /// Says what a changed configuration does to usage under way.
+    fn say_what_changes(&self, setup: &Setup) {
+        let named =
+            |id: usize| setup.dimensions.iter().find(|(known, _)| usize::from(known.0) == id).map(|(_, rules)| rules);
+        for (id, dimension) in self.state.dimensions.iter().enumerate().filter(|(_, d)| d.configured) {
+            let (name, remainder) = (&dimension.rules.name, dimension.remainder.total());
+            match named(id) {
+                None => tracing::warn!(
+                    dimension = name,
+                    %remainder,
+                    "no longer configured: what it measured is still sealed and sent; its remainder waits until it is \
+                     configured again"
+                ),
+                Some(rules) if *rules != dimension.rules => {
+                    tracing::info!(dimension = name, "its rules change with the next hour; its remainder stays");
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn is_in_force(&self, setup: &Setup) -> bool {
+        let rules = |id: &DimensionId| {
+            let dimension = self.state.dimension(*id)?;
+            dimension.configured.then(|| dimension.newest_rules())
+        };
+        let configured = self.state.dimensions.iter().filter(|d| d.configured).count();
+        self.state.product_code == setup.product_code
+            && self.state.instance == setup.instance
+            && self.state.window.as_millis() == u128::from(setup.window_ms)
+            && self.state.late == setup.late
+            && self.state.zero_records == setup.zero_records
+            && self.state.region == setup.region
+            && configured == setup.dimensions.len()
+            && setup.dimensions.iter().all(|(id, new)| rules(id) == Some(new))
+    }
+}

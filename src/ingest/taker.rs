@@ -1,0 +1,45 @@
+//! Who takes what writers send: the engine, or, while no log is open, one who says so.
+
+use super::protocol::{self, Line};
+use crate::disk::Disk;
+use crate::engine::{Code, Engine, Refusal, Taken};
+use crate::entry::Peer;
+use crate::hour::Timestamp;
+
+/// Takes increments into a batch, or says why not.
+pub trait Taker {
+    /// Takes all that a line asks for, or nothing. It counts once the batch is durable.
+    fn take_line(&mut self, peer: Peer, line: &Line<'_>, now: Timestamp) -> Result<Taken, Refusal>;
+}
+
+impl<D: Disk> Taker for Engine<D> {
+    fn take_line(&mut self, peer: Peer, line: &Line<'_>, now: Timestamp) -> Result<Taken, Refusal> {
+        match line {
+            Line::One(new) => self.take(peer, new, now),
+            Line::Many(news) => self.take_all(peer, news, now),
+        }
+    }
+}
+
+/// Takes nothing: every increment is refused, to be sent again later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotReady {
+    /// Which error writers get.
+    pub code: Code,
+    /// Why, for people.
+    pub message: String,
+}
+
+impl Taker for NotReady {
+    fn take_line(&mut self, _: Peer, _: &Line<'_>, _: Timestamp) -> Result<Taken, Refusal> {
+        Err(Refusal { code: self.code, message: self.message.clone(), index: None })
+    }
+}
+
+/// Reads a line, or the body of a request, and takes it; whether it was an array, and what became of it.
+pub fn take(taker: &mut impl Taker, peer: Peer, bytes: &[u8], now: Timestamp) -> (bool, Result<Taken, Refusal>) {
+    match protocol::parse(bytes) {
+        Ok(line) => (matches!(line, Line::Many(_)), taker.take_line(peer, &line, now)),
+        Err(refusal) => (false, Err(refusal)),
+    }
+}

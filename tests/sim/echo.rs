@@ -1,0 +1,190 @@
+//! Damage to entries that are not usage costs nothing: each stands in the log a second time. Sees the engine on a disk
+//! that rots. Cannot see more than a few entries lost at once; where the echoes are lost too, hours wait for a person.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use meterd::engine::{Engine, NewIncrement, Sending};
+use meterd::entry::{Peer, RecordKey, kind};
+use meterd::hour::Timestamp;
+use meterd::index::Index;
+use meterd::rollup::State;
+use meterd::rollup::state::Phase;
+use meterd::submit::answer::{Outcome, Reply};
+use meterd::wal::open::{self, Entry};
+
+use super::disk::SimDisk;
+use super::machine::NOW;
+use super::setup::{self, KEYED, PLAIN};
+
+const FIRST: &str = "wal/0000000000000001.seg";
+const SEGMENT_BYTES: u64 = 64 * 1024;
+
+fn opened(disk: &SimDisk, now: Timestamp) -> Engine<SimDisk> {
+    let options = setup::options(SEGMENT_BYTES);
+    Engine::open(Arc::new(disk.clone()), options, now, |_| Ok(Index::in_memory())).unwrap()
+}
+
+fn take(engine: &mut Engine<SimDisk>, dimension: &str, quantity: &str, now: Timestamp) {
+    let (dimension, quantity) = (dimension.into(), Some(quantity.into()));
+    engine.take(Peer::default(), &NewIncrement { dimension, quantity, ..NewIncrement::default() }, now).unwrap();
+    engine.commit(now).unwrap();
+}
+
+fn send_all(engine: &mut Engine<SimDisk>, now: &mut Timestamp, outcome: impl Fn(&RecordKey) -> Outcome) {
+    for _ in 0..40 {
+        match engine.next_sending(*now).unwrap() {
+            Sending::Record(key, _) => {
+                let outcome = outcome(&key);
+                let reply = Reply {
+                    outcome,
+                    message: String::new(),
+                    request_id: None,
+                    retry_after: None,
+                    aws_time: Some(*now),
+                };
+                engine.answered(key, &reply, *now).unwrap();
+            }
+            Sending::Wait(until) if until.since(*now) < Duration::from_secs(300) => *now = until,
+            _ => break,
+        }
+    }
+}
+
+/// Hours of usage, sealed, some accepted and some not; the end of the clock.
+fn some_hours(disk: &SimDisk) -> Timestamp {
+    let mut now = NOW;
+    let mut engine = opened(disk, now);
+    for hour in 0..5 {
+        take(&mut engine, PLAIN, "3", now);
+        take(&mut engine, KEYED, "2500", now);
+        now = now.hour().end().plus(Duration::from_secs(130));
+        engine.tick(now).unwrap();
+        send_all(&mut engine, &mut now, |key| match (hour, key.dimension.0) {
+            (1, 0) => Outcome::NotSent,
+            (2, 1) => Outcome::Error { code: "DuplicateRequest".into(), status: 400 },
+            _ => Outcome::Accepted { metering_record_id: "r".into() },
+        });
+        engine.idle(now).unwrap();
+    }
+    take(&mut engine, PLAIN, "1", now);
+    engine.stop(now).unwrap();
+    now
+}
+
+/// Where each entry of the first segment stands, by its kind.
+fn places(disk: &SimDisk) -> Vec<(u64, u8, Range<usize>)> {
+    let mut found = Vec::new();
+    open::replay(disk, 1, kind::CHECKPOINT, &mut |e: Entry<'_>| {
+        found.push((e.seq, e.kind, e.payload.to_vec()));
+        Ok(())
+    })
+    .unwrap();
+    let bytes = disk.contents()[FIRST].clone();
+    let place = |payload: &[u8]| bytes.windows(payload.len()).position(|w| w == payload).expect("it is there");
+    found
+        .into_iter()
+        .map(|(seq, kind, payload)| {
+            let at = place(&payload);
+            (seq, kind, at..at + payload.len())
+        })
+        .collect()
+}
+
+/// What a user sees: the clocks and the count of readings aside.
+fn seen(engine: &Engine<SimDisk>) -> State {
+    State { clocks: Default::default(), ..engine.state().clone() }
+}
+
+#[test]
+fn an_entry_that_damage_takes_is_in_its_echo() {
+    let disk = SimDisk::new(3);
+    let now = some_hours(&disk);
+    let whole = seen(&opened(&disk.fork(), now));
+    assert!(whole.records.values().any(|r| r.phase == Phase::Conflict));
+    let entries = places(&disk);
+    let mut hit = 0;
+    for (seq, kind, place) in entries.iter().filter(|(_, kind, _)| ![kind::USAGE, kind::ECHO].contains(kind)) {
+        let hurt = disk.fork();
+        hurt.rot(FIRST, place.start, |b| b ^ 1);
+        let engine = opened(&hurt, now);
+        assert_eq!(engine.report().gaps.len(), 1, "entry {seq} of kind {kind}: the damage is told");
+        assert_eq!(seen(&engine), whole, "entry {seq} of kind {kind}: and costs nothing");
+        // Nor at the next start, when it is no news.
+        drop(engine);
+        assert_eq!(seen(&opened(&hurt, now)), whole, "entry {seq} of kind {kind}");
+        hit += 1;
+    }
+    assert!(hit > 30, "{hit}");
+    println!("echoes: {hit} entries damaged, each one mended");
+}
+
+#[test]
+fn two_neighbours_are_mended_too() {
+    let disk = SimDisk::new(3);
+    let now = some_hours(&disk);
+    let whole = seen(&opened(&disk.fork(), now));
+    let mut hit = 0;
+    for pair in places(&disk).windows(2).filter(|p| p.iter().all(|(_, kind, _)| *kind != kind::USAGE)) {
+        let hurt = disk.fork();
+        pair.iter().for_each(|(_, _, place)| hurt.rot(FIRST, place.start, |b| b ^ 1));
+        let engine = opened(&hurt, now);
+        assert_eq!(seen(&engine), whole, "{:?}", pair.iter().map(|(seq, kind, _)| (seq, kind)).collect::<Vec<_>>());
+        hit += 1;
+    }
+    assert!(hit > 20, "{hit}");
+}
+
+/// Everything but usage, from the last entry of `from` on, is damaged.
+fn without_echoes(from: u8) -> (Engine<SimDisk>, Timestamp) {
+    let disk = SimDisk::new(3);
+    let now = some_hours(&disk);
+    let entries = places(&disk);
+    let first = entries.iter().rfind(|(_, kind, _)| *kind == from).unwrap().0;
+    for (_, _, place) in entries.iter().filter(|(seq, kind, _)| *seq >= first && *kind != kind::USAGE) {
+        disk.rot(FIRST, place.start, |b| b ^ 1);
+    }
+    (opened(&disk, now), now)
+}
+
+#[test]
+fn where_the_echoes_are_lost_too_hours_wait_for_a_person() {
+    let (mut engine, now) = without_echoes(kind::SEAL);
+    // The hour whose seal is gone is closed again, and held.
+    let mut now = now.hour().end().plus(Duration::from_secs(130));
+    engine.tick(now).unwrap();
+    let held = engine.state().records.values().filter(|r| r.is_held_back()).count();
+    assert_eq!(held, 3, "two of the hour, one of the hour that was open: {:#?}", engine.state().records);
+    send_all(&mut engine, &mut now, |key| panic!("{key} is sent"));
+    assert!(engine.state().books().iter().all(|b| b.balanced()));
+}
+
+#[test]
+fn where_outcomes_are_lost_nothing_is_carried_by_itself() {
+    let (mut engine, now) = without_echoes(kind::ATTEMPT);
+    let pending: Vec<_> = engine.state().records.values().filter(|r| r.phase == Phase::Pending).collect();
+    assert_eq!(pending.len(), 1, "{:#?}", engine.state().records);
+    assert!(pending[0].ambiguous);
+    engine.tick(now.plus(Duration::from_secs(8 * 3600))).unwrap();
+    let left: Vec<Phase> = engine.state().records.values().map(|r| r.phase).collect();
+    assert!(left.contains(&Phase::InDoubt) && !left.contains(&Phase::Carried), "{left:?}");
+}
+
+#[test]
+fn lost_increments_are_counted() {
+    let disk = SimDisk::new(3);
+    let now = some_hours(&disk);
+    let mut engine = opened(&disk, now);
+    take(&mut engine, PLAIN, "7", now);
+    take(&mut engine, PLAIN, "1", now);
+    engine.idle(now).unwrap();
+    drop(engine);
+    let entries = places(&disk);
+    let (_, _, place) = entries.iter().rev().filter(|(_, kind, _)| *kind == kind::USAGE).nth(1).unwrap();
+    disk.rot(FIRST, place.start, |b| b ^ 1);
+    let engine = opened(&disk, now);
+    assert_eq!(engine.state().lost_increments, 1);
+    assert_eq!(engine.state().accepted_seq, 13, "no number is given twice");
+    assert!(engine.state().books().iter().all(|b| b.balanced()));
+}
