@@ -95,6 +95,10 @@ impl Disk for GatedDisk {
         self.disk.rename(from, to)
     }
 
+    fn exchange(&self, a: &str, b: &str) -> io::Result<()> {
+        self.disk.exchange(a, b)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.disk.remove(name)
     }
