@@ -21,7 +21,7 @@
 //! | | |
 //! | --- | --- |
 //! | keys and ids remembered | [`KEYS_MAX`]; from there on new ones are refused as `overloaded` (known ones are still answered) until some are forgotten; `status` says so from nine tenths on |
-//! | memory | 1.7 bytes a key in a run, at most 115 MB at the limit; while runs are merged up to 50 MB more; up to 25 MB of fresh keys |
+//! | memory | 1.7 bytes a key in a run, at most 115 MB at the limit; while runs are merged up to 50 MB more; up to 35 MB of fresh keys |
 //! | disk | 38 bytes a key in a run, at most 2.5 GB at the limit; while runs are merged up to 1.1 GB more; the records beside them |
 //!
 //! A run whose keys are forgotten goes as a whole; one of which a quarter is forgotten is written anew. Without room on
