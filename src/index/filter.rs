@@ -40,7 +40,7 @@ impl Filter {
 
     /// The block goes by the hash's upper half: keys that are added in order fill it in order.
     fn block_of(&self, probe: &Probe) -> usize {
-        (u128::from(probe.upper) * self.0.len() as u128 >> 64) as usize
+        ((u128::from(probe.upper) * self.0.len() as u128) >> 64) as usize
     }
 }
 

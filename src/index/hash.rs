@@ -30,7 +30,7 @@ impl Secret {
     /// A new one. The standard library's hash tables draw theirs from the system; this is two such draws, hashed.
     pub(super) fn draw() -> Self {
         let half = || RandomState::new().hash_one(0u8);
-        Secret((u128::from(half()) << 64 | u128::from(half())).to_le_bytes())
+        Secret(((u128::from(half()) << 64) | u128::from(half())).to_le_bytes())
     }
 
     /// One for an index that nobody but a test asks.

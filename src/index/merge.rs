@@ -55,7 +55,7 @@ pub(super) fn merge(old: &[Arc<Run>], store: &Store, stop: &dyn Fn() -> bool) ->
             None => drop(heads.swap_remove(least)),
         }
         seen += 1;
-        if seen % LOOK_EVERY == 0 && stop() {
+        if seen.is_multiple_of(LOOK_EVERY) && stop() {
             return Err("stopping".into());
         }
         if found.1.expires < now {
