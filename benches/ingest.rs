@@ -21,6 +21,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mio::{Events, Interest, Poll, Token};
+
 const LINE: &[u8] = b"{\"dimension\":\"requests\",\"quantity\":1}\n";
 /// The same with a key that ends in so many digits.
 const KEYED: &[u8] = b"{\"dimension\":\"requests\",\"quantity\":1,\"key\":\"upload-0000000000\"}\n";
@@ -223,13 +225,69 @@ fn alone(dir: &Path) {
     );
 }
 
-/// Many clients, each with one increment at a time.
+/// The barest thing that many clients can talk to: one thread, epoll, what comes in goes out.
+fn epoll_echo(dir: &Path) -> PathBuf {
+    const LISTENER: Token = Token(usize::MAX);
+    let path = dir.join("epoll");
+    let _ = fs::remove_file(&path);
+    let mut listener = mio::net::UnixListener::bind(&path).expect("the echo's socket");
+    thread::spawn(move || {
+        let mut poll = Poll::new().expect("epoll");
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE).expect("registering");
+        let (mut events, mut clients, mut buf) = (Events::with_capacity(256), Vec::new(), [0u8; 4096]);
+        loop {
+            poll.poll(&mut events, None).expect("polling");
+            for event in &events {
+                if event.token() == LISTENER {
+                    while let Ok((mut client, _)) = listener.accept() {
+                        let token = Token(clients.len());
+                        poll.registry().register(&mut client, token, Interest::READABLE).expect("registering");
+                        clients.push(client);
+                    }
+                } else if let Some(client) = clients.get_mut(event.token().0) {
+                    while let Ok(n @ 1..) = client.read(&mut buf) {
+                        client.write_all(&buf[..n]).expect("echoing");
+                    }
+                }
+            }
+        }
+    });
+    path
+}
+
+/// What so many clients get in `span`, each asking one line at a time; lines are numbered from `first` on if they have
+/// keys.
+fn asked_by(clients: usize, socket: &Path, span: Duration, keys_from: Option<u64>) -> f64 {
+    let started = Instant::now();
+    let client = |at: usize| {
+        let mut stream = UnixStream::connect(socket).expect("connecting");
+        let first = keys_from.map(|first| first + at as u64 * 10_000_000);
+        thread::spawn(move || {
+            let mut line = if first.is_some() { KEYED } else { LINE }.to_vec();
+            let (started, mut buf, mut n) = (Instant::now(), [0u8; 256], 0u64);
+            while started.elapsed() < span {
+                if let Some(first) = first {
+                    number(&mut line, first + n);
+                }
+                ask(&mut stream, &line, &mut buf);
+                n += 1;
+            }
+            n
+        })
+    };
+    let threads: Vec<_> = (0..clients).map(client).collect();
+    let asked: u64 = threads.into_iter().map(|t| t.join().expect("a client")).sum();
+    asked as f64 / started.elapsed().as_secs_f64()
+}
+
+/// Many clients, each with one increment at a time. The best that one thread could do: serve all of them as an echo does,
+/// then sync once.
 fn many(dir: &Path, clients: usize) {
     let agent = Agent::start(dir);
-    let raw = Raw::new(dir);
+    let (raw, echo) = (Raw::new(dir), epoll_echo(dir));
     let span = Duration::from_millis(400);
-    let (mut rates, mut keyed, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..5 {
+    let (mut rates, mut keyed, mut echoes, mut syncs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for round in 0..7 {
         let started = Instant::now();
         let mut n = 0;
         while started.elapsed() < span {
@@ -237,32 +295,18 @@ fn many(dir: &Path, clients: usize) {
             n += 1;
         }
         syncs.push(n as f64 / started.elapsed().as_secs_f64());
-        for with_keys in [false, true] {
-            let started = Instant::now();
-            let client = |at: usize| {
-                let mut stream = UnixStream::connect(&agent.socket).expect("connecting");
-                let first = (round * clients + at) as u64 * 10_000_000;
-                thread::spawn(move || {
-                    let mut line = if with_keys { KEYED } else { LINE }.to_vec();
-                    let (started, mut buf, mut n) = (Instant::now(), [0u8; 256], 0u64);
-                    while started.elapsed() < span {
-                        if with_keys {
-                            number(&mut line, first + n);
-                        }
-                        ask(&mut stream, &line, &mut buf);
-                        n += 1;
-                    }
-                    n
-                })
-            };
-            let threads: Vec<_> = (0..clients).map(client).collect();
-            let asked: u64 = threads.into_iter().map(|t| t.join().expect("a client")).sum();
-            let rate = asked as f64 / started.elapsed().as_secs_f64();
-            if with_keys { keyed.push(rate) } else { rates.push(rate) }
-        }
+        echoes.push(asked_by(clients, &echo, span, None));
+        rates.push(asked_by(clients, &agent.socket, span, None));
+        keyed.push(asked_by(clients, &agent.socket, span, Some((round * clients) as u64 * 10_000_000)));
     }
-    let (rate, keyed, sync) = (middle(rates), middle(keyed), middle(syncs));
-    println!("{clients} clients: {rate:.0}/s = {:.1} x the raw sync rate of {sync:.0}/s", rate / sync);
+    let (rate, keyed, echo, sync) = (middle(rates), middle(keyed), middle(echoes), middle(syncs));
+    let n = clients as f64;
+    let best = n / (n / echo + 1.0 / sync);
+    println!(
+        "{clients} clients: {rate:.0}/s = {:.2} x {best:.0}/s, which is {clients} / ({clients}/E + 1/F) with a bare epoll echo \
+         of {echo:.0}/s and {sync:.0} raw syncs/s",
+        rate / best
+    );
     println!("{clients} clients with keys: {keyed:.0}/s = {:.2} x without", keyed / rate);
 }
 

@@ -121,6 +121,14 @@ impl World {
         self.engine().tick(now).unwrap();
     }
 
+    /// AWS is asked with a dry run before any record is sent, and answers.
+    fn dry_run_passes(&mut self) {
+        let next = self.next();
+        assert!(matches!(next, Sending::Probe(_)), "{next:?}: a second record may be left in doubt");
+        let (now, passed) = (self.now, reply(Outcome::DryRunPassed, self.now));
+        self.engine().probed(&passed, now).unwrap();
+    }
+
     /// Waits as long as the outbox asks, then gives what is to be sent.
     fn next(&mut self) -> Sending {
         for _ in 0..100 {
@@ -208,6 +216,7 @@ fn what_is_in_doubt_and_was_not_taken_goes_out_once_with_the_next_record() {
     world.restart();
     world.add("1");
     world.pass(HOUR * 2);
+    world.dry_run_passes();
     let (key, request) = world.next_record();
     assert_eq!(request.quantity, 8);
     world.answer(key, Outcome::Accepted { metering_record_id: "id".into() });
@@ -284,4 +293,26 @@ fn a_proxy_that_answers_in_place_of_aws_does_not_let_further_records_out() {
     let now = world.now;
     world.engine().probed(&reply(Outcome::DryRunPassed, now), now).unwrap();
     assert!(matches!(world.next(), Sending::Record(..)));
+}
+
+/// The outage goes on over a restart, and the record that it left in doubt is no longer pending, or settled already.
+#[test]
+fn after_a_restart_within_an_outage_a_dry_run_still_comes_first() {
+    for settled in [false, true] {
+        let mut world = World::in_doubt();
+        if settled {
+            world.settle(Decision::WriteOff).unwrap();
+        }
+        world.add("2");
+        world.pass(HOUR + MINUTE);
+        world.restart();
+        world.dry_run_passes();
+        let (key, _) = world.next_record();
+        world.answer(key, Outcome::Accepted { metering_record_id: "id".into() });
+        // Once AWS has answered for a record a start asks nothing first.
+        world.add("3");
+        world.pass(HOUR + MINUTE);
+        world.restart();
+        world.next_record();
+    }
 }

@@ -130,7 +130,7 @@ impl<D: Disk> Engine<D> {
         finished.iter().for_each(|record| retention.saw(record));
         // It reads what it lacks while usage is taken.
         index.begin(source(disk), opened.log.next_seq() - 1, state.open_from);
-        let doubt = state.records.values().any(|r| r.phase == Phase::Pending && (r.ambiguous || r.in_flight));
+        let doubt = state.unanswered || state.records.values().any(|r| r.in_flight);
         let mut engine = Engine {
             log: opened.log,
             state,

@@ -197,6 +197,12 @@ impl State {
 
     fn apply_answered(&mut self, answered: &Answered) -> Vec<RecordState> {
         let Some(record) = self.records.get_mut(&answered.key) else { return Vec::new() };
+        self.unanswered = match &answered.verdict {
+            Verdict::Ambiguous => true,
+            // Perhaps AWS was never reached.
+            Verdict::NotTaken | Verdict::Blocked => self.unanswered,
+            Verdict::Accepted { .. } | Verdict::Conflict | Verdict::OutOfBounds { .. } | Verdict::Refused => false,
+        };
         record.in_flight = false;
         record.last_error = Some(answered.message.clone());
         record.request_id.clone_from(&answered.request_id);

@@ -40,6 +40,8 @@ pub struct State {
     pub ended: Ended,
     /// The last record that AWS accepted.
     pub last_success: Option<Timestamp>,
+    /// The last attempt that AWS might have answered was not: the outage it met may still be on.
+    pub unanswered: bool,
     /// When the agent ran, and whether the clock is believed.
     pub clocks: Clocks,
     /// Increments that damage to the disk took before their hour was sealed.
