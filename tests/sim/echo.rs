@@ -136,6 +136,29 @@ fn two_neighbours_are_mended_too() {
     assert!(hit > 20, "{hit}");
 }
 
+/// Damage comes twice, with a start between: the echo that is written after it has mended entries too, or it would vouch
+/// for a history without them.
+#[test]
+fn an_entry_that_was_mended_stands_in_the_next_echo() {
+    let disk = SimDisk::new(3);
+    let mut now = some_hours(&disk);
+    let mut engine = opened(&disk, now);
+    now = now.hour().end().plus(Duration::from_secs(130));
+    engine.tick(now).unwrap();
+    engine.idle(now).unwrap();
+    drop(engine);
+    let whole = seen(&opened(&disk.fork(), now));
+    let entries = places(&disk);
+    let seal = entries.iter().rposition(|(_, kind, _)| *kind == kind::SEAL).unwrap();
+    let echo = seal + entries[seal..].iter().position(|(_, kind, _)| *kind == kind::ECHO).unwrap();
+    disk.rot(FIRST, entries[seal].2.start, |b| b ^ 1);
+    let engine = opened(&disk, now);
+    assert_eq!(seen(&engine), whole, "the seal is in its echo");
+    engine.stop(now).unwrap();
+    disk.rot(FIRST, entries[echo].2.start, |b| b ^ 1);
+    assert_eq!(seen(&opened(&disk, now)), whole, "and in the one after the start that mended it");
+}
+
 /// Everything but usage, from the last entry of `from` on, is damaged.
 fn without_echoes(from: u8) -> (Engine<SimDisk>, Timestamp) {
     let disk = SimDisk::new(3);
