@@ -145,7 +145,10 @@ impl<D: Disk> Look<D> {
                 Event::Retired(_) => {}
                 Event::Entry { segment, first: true, entry } if entry.kind == kind::CHECKPOINT && segment > from => {
                     let checkpoint: State = entry::decode(entry.payload).map_err(|e| e.to_string())?;
-                    let done = std::mem::replace(&mut stretch, Folded::new(segment));
+                    let mut next = Folded::new(segment);
+                    // Told before its entries, this segment's damage was put down to the stretch that ends here.
+                    next.damaged = stretch.damaged.split_off(stretch.damaged.partition_point(|id| *id < segment));
+                    let done = std::mem::replace(&mut stretch, next);
                     pass.folded.push_back(done.end(segment, &folding.state, checkpoint == folding.state)?);
                     folding.fold(entry, &mut drop)?;
                     if enough(pass) {

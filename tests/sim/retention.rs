@@ -150,6 +150,22 @@ fn segments_go_and_what_a_user_sees_stays() {
     assert_eq!(read.books(), seen.books);
 }
 
+/// Usage that damage took keeps a stretch from being verified, not the log from getting shorter.
+#[test]
+fn a_damaged_segment_goes_too() {
+    for damaged in 1..5 {
+        let mut life = Life::new(keeping(1));
+        (0..20).for_each(|_| life.hour(2000, &|_| accepted()));
+        assert!(segments(&life.disk).len() > 6, "{:?}", segments(&life.disk));
+        let first = segments(&life.disk)[0];
+        assert_eq!(first, 1);
+        life.disk.rot(&segment::file_name(damaged), SEGMENT as usize / 2, |b| b ^ 1);
+        (0..40).for_each(|_| life.hour(2000, &|_| accepted()));
+        assert_eq!(life.engine.retention_failure(), None, "segment {damaged} damaged");
+        assert!(segments(&life.disk)[0] > 5, "segment {damaged} damaged: {:?}", segments(&life.disk));
+    }
+}
+
 #[test]
 fn a_clock_that_jumps_deletes_nothing() {
     let mut life = Life::new(keeping(1));
