@@ -109,7 +109,7 @@ impl<D: Disk> Core<D> {
                 return Ok(Ended::DiskFailed(error.to_string()));
             }
             if self.front.stopping && self.front.submitter_done {
-                let stopped = self.front.fell.map_or(Ended::Stopped, Ended::Fell);
+                let stopped = self.front.ended();
                 return Ok(match self.stop() {
                     Ok(()) => stopped,
                     Err(error) => Ended::DiskFailed(error.to_string()),
