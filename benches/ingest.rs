@@ -1,8 +1,9 @@
 //! How fast the socket answers, told as ratios to what the same disk and the same kind of socket can do at all, measured
 //! in turn in the same run: a busy or slow machine changes the figures, hardly the ratios.
 //!
-//! `cargo bench --bench ingest [-- alone pipelined many memory]`. The state lies below the build's target directory, or
-//! below `METERD_BENCH_DIR`. `memory` sends 100 million increments; `METERD_BENCH_MILLIONS` sends fewer.
+//! `cargo bench --bench ingest [-- alone pipelined many memory keys]`. The state lies below the build's target directory,
+//! or below `METERD_BENCH_DIR`. `memory` sends 100 million increments, `keys` 20 million with a key;
+//! `METERD_BENCH_MILLIONS` sends fewer.
 
 #![allow(
     clippy::expect_used,
@@ -21,6 +22,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const LINE: &[u8] = b"{\"dimension\":\"requests\",\"quantity\":1}\n";
+/// The same with a key that ends in so many digits.
+const KEYED: &[u8] = b"{\"dimension\":\"requests\",\"quantity\":1,\"key\":\"upload-0000000000\"}\n";
+const DIGITS: std::ops::Range<usize> = KEYED.len() - 13..KEYED.len() - 3;
 const PAGE: [u8; 4096] = [7; 4096];
 const ROUNDS: usize = 15;
 const PER_ROUND: usize = 400;
@@ -28,7 +32,8 @@ const PIPELINED: u64 = 4_000_000;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let wants = |name: &str| wanted.is_empty() && name != "memory" || wanted.iter().any(|w| w == name);
+    let wants =
+        |name: &str| wanted.is_empty() && !matches!(name, "memory" | "keys") || wanted.iter().any(|w| w == name);
     let dir = std::env::var_os("METERD_BENCH_DIR").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
     let dir = dir.join(format!("ingest-{}", std::process::id()));
     fs::create_dir_all(&dir).expect("the bench directory");
@@ -46,6 +51,9 @@ fn main() {
     if wants("memory") {
         memory(&dir);
     }
+    if wants("keys") {
+        many_keys(&dir);
+    }
     fs::remove_dir_all(&dir).expect("removing the bench directory");
 }
 
@@ -60,6 +68,12 @@ impl Agent {
         let state = dir.join("agent");
         let _ = fs::remove_dir_all(&state);
         fs::create_dir_all(&state).expect("the agent's directory");
+        Agent::go_on(dir)
+    }
+
+    /// Starts an agent where one was before.
+    fn go_on(dir: &Path) -> Agent {
+        let state = dir.join("agent");
         let socket = state.join("s");
         let config = state.join("meterd.toml");
         let text = format!(
@@ -130,10 +144,41 @@ fn echo(dir: &Path) -> UnixStream {
     UnixStream::connect(path).expect("connecting to the echo")
 }
 
-fn ask(stream: &mut UnixStream, answer: &mut [u8]) {
-    stream.write_all(LINE).expect("asking");
+fn ask(stream: &mut UnixStream, line: &[u8], answer: &mut [u8]) {
+    stream.write_all(line).expect("asking");
     let n = stream.read(answer).expect("an answer");
     assert!(answer[..n].ends_with(b"\n"), "half an answer");
+}
+
+/// Puts a number into a keyed line.
+fn number(line: &mut [u8], mut n: u64) {
+    for digit in line[DIGITS].iter_mut().rev() {
+        *digit = b'0' + (n % 10) as u8;
+        n /= 10;
+    }
+}
+
+/// Lines to be sent: the plain one, or ones with keys from a number on.
+#[derive(Clone, Copy)]
+enum Load {
+    Plain,
+    Keyed(u64),
+}
+
+impl Load {
+    fn chunk(self, lines: usize) -> Vec<u8> {
+        match self {
+            Load::Plain => LINE.repeat(lines),
+            Load::Keyed(_) => KEYED.repeat(lines),
+        }
+    }
+
+    /// Gives the lines of a chunk their keys; `sent` lines went before.
+    fn renew(self, chunk: &mut [u8], sent: u64) {
+        if let Load::Keyed(first) = self {
+            chunk.chunks_mut(KEYED.len()).zip(first + sent..).for_each(|(line, n)| number(line, n));
+        }
+    }
 }
 
 fn median(times: &mut [Duration]) -> Duration {
@@ -164,8 +209,8 @@ fn alone(dir: &Path) {
     let (mut syncs, mut echoes, mut answers) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         syncs.extend(each(PER_ROUND, |n| raw.sync(n)));
-        echoes.extend(each(PER_ROUND, |_| ask(&mut echo, &mut buf)));
-        answers.extend(each(PER_ROUND, |_| ask(&mut client, &mut buf)));
+        echoes.extend(each(PER_ROUND, |_| ask(&mut echo, LINE, &mut buf)));
+        answers.extend(each(PER_ROUND, |_| ask(&mut client, LINE, &mut buf)));
     }
     let (sync, echo, answer) = (median(&mut syncs), median(&mut echoes), median(&mut answers));
     println!(
@@ -183,8 +228,8 @@ fn many(dir: &Path, clients: usize) {
     let agent = Agent::start(dir);
     let raw = Raw::new(dir);
     let span = Duration::from_millis(400);
-    let (mut rates, mut syncs) = (Vec::new(), Vec::new());
-    for _ in 0..5 {
+    let (mut rates, mut keyed, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..5 {
         let started = Instant::now();
         let mut n = 0;
         while started.elapsed() < span {
@@ -192,41 +237,54 @@ fn many(dir: &Path, clients: usize) {
             n += 1;
         }
         syncs.push(n as f64 / started.elapsed().as_secs_f64());
-        let started = Instant::now();
-        let threads: Vec<_> = (0..clients)
-            .map(|_| {
+        for with_keys in [false, true] {
+            let started = Instant::now();
+            let client = |at: usize| {
                 let mut stream = UnixStream::connect(&agent.socket).expect("connecting");
+                let first = (round * clients + at) as u64 * 10_000_000;
                 thread::spawn(move || {
+                    let mut line = if with_keys { KEYED } else { LINE }.to_vec();
                     let (started, mut buf, mut n) = (Instant::now(), [0u8; 256], 0u64);
                     while started.elapsed() < span {
-                        ask(&mut stream, &mut buf);
+                        if with_keys {
+                            number(&mut line, first + n);
+                        }
+                        ask(&mut stream, &line, &mut buf);
                         n += 1;
                     }
                     n
                 })
-            })
-            .collect();
-        let asked: u64 = threads.into_iter().map(|t| t.join().expect("a client")).sum();
-        rates.push(asked as f64 / started.elapsed().as_secs_f64());
+            };
+            let threads: Vec<_> = (0..clients).map(client).collect();
+            let asked: u64 = threads.into_iter().map(|t| t.join().expect("a client")).sum();
+            let rate = asked as f64 / started.elapsed().as_secs_f64();
+            if with_keys { keyed.push(rate) } else { rates.push(rate) }
+        }
     }
-    rates.sort_by(f64::total_cmp);
-    syncs.sort_by(f64::total_cmp);
-    let (rate, sync) = (rates[2], syncs[2]);
+    let (rate, keyed, sync) = (middle(rates), middle(keyed), middle(syncs));
     println!("{clients} clients: {rate:.0}/s = {:.1} x the raw sync rate of {sync:.0}/s", rate / sync);
+    println!("{clients} clients with keys: {keyed:.0}/s = {:.2} x without", keyed / rate);
+}
+
+fn middle(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
 }
 
 /// Writes `count` increments on one connection while another thread reads the answers; how long it took.
-fn stream(socket: &Path, count: u64) -> Duration {
+fn stream(socket: &Path, count: u64, load: Load) -> Duration {
     let writer = UnixStream::connect(socket).expect("connecting");
     let reader = writer.try_clone().expect("a second handle");
     let started = Instant::now();
     let sending = thread::spawn(move || {
         let mut writer = writer;
-        let chunk = LINE.repeat(2000);
+        let mut chunk = load.chunk(2000);
+        let line_bytes = chunk.len() / 2000;
         let mut left = count;
         while left > 0 {
             let n = left.min(2000);
-            writer.write_all(&chunk[..LINE.len() * n as usize]).expect("sending");
+            load.renew(&mut chunk, count - left);
+            writer.write_all(&chunk[..line_bytes * n as usize]).expect("sending");
             left -= n;
         }
     });
@@ -235,6 +293,7 @@ fn stream(socket: &Path, count: u64) -> Duration {
     while answered < count {
         let read = reader.fill_buf().expect("answers");
         assert!(!read.is_empty(), "the agent broke off");
+        assert!(read.starts_with(b"{\"ok\":true") || answered > 0, "refused: {}", String::from_utf8_lossy(read));
         answered += read.iter().filter(|b| **b == b'\n').count() as u64;
         let n = read.len();
         reader.consume(n);
@@ -247,23 +306,71 @@ fn stream(socket: &Path, count: u64) -> Duration {
 fn pipelined(dir: &Path) {
     let agent = Agent::start(dir);
     let raw = Raw::new(dir);
-    stream(&agent.socket, PIPELINED / 4);
-    let mut rates: Vec<f64> =
-        (0..5).map(|_| PIPELINED as f64 / stream(&agent.socket, PIPELINED).as_secs_f64()).collect();
-    rates.sort_by(f64::total_cmp);
+    stream(&agent.socket, PIPELINED / 4, Load::Plain);
+    let (rate, keyed) = in_turn(&agent.socket, 0);
     let mut syncs = each(2000, |n| raw.sync(n));
     let sync = 1.0 / median(&mut syncs).as_secs_f64();
-    println!("pipelined: {:.2} million/s = {:.0} x the raw sync rate of {sync:.0}/s", rates[2] / 1e6, rates[2] / sync);
+    println!("pipelined: {:.2} million/s = {:.0} x the raw sync rate of {sync:.0}/s", rate / 1e6, rate / sync);
+    println!("pipelined with keys: {:.2} million/s = {:.2} x without", keyed / 1e6, keyed / rate);
+}
+
+/// Pipelined rates without and with keys (new ones from `first` on), measured in turn.
+fn in_turn(socket: &Path, first: u64) -> (f64, f64) {
+    let rate = |load| PIPELINED as f64 / stream(socket, PIPELINED, load).as_secs_f64();
+    let pairs = (0..5).map(|n| (rate(Load::Plain), rate(Load::Keyed(first + n * PIPELINED))));
+    let (plain, keyed) = pairs.unzip();
+    (middle(plain), middle(keyed))
+}
+
+/// An index that holds many keys: speed, memory, and a start behind it.
+fn many_keys(dir: &Path) {
+    let keys = millions(20) * 1_000_000;
+    let mut agent = Agent::start(dir);
+    stream(&agent.socket, keys, Load::Keyed(0));
+    let (rate, keyed) = in_turn(&agent.socket, keys);
+    println!(
+        "with {} to {} million keys: {:.2} million/s with keys = {:.2} x without, {} KiB resident",
+        keys / 1_000_000,
+        (keys + 5 * PIPELINED) / 1_000_000,
+        keyed / 1e6,
+        keyed / rate,
+        agent.resident_kib()
+    );
+    let stop = Command::new("kill").arg(agent.child.id().to_string()).status();
+    assert!(
+        stop.expect("kill").success() && agent.child.wait().expect("the agent's end").success(),
+        "no stop in order"
+    );
+    drop(agent);
+    let started = Instant::now();
+    let agent = Agent::go_on(dir);
+    let accepts = started.elapsed();
+    let mut line = KEYED.to_vec();
+    let mut buf = [0u8; 1024];
+    let mut client = UnixStream::connect(&agent.socket).expect("connecting");
+    loop {
+        number(&mut line, 7);
+        ask(&mut client, &line, &mut buf);
+        if buf.starts_with(b"{\"ok\":true") {
+            break;
+        }
+    }
+    let (accepts, knows) = (accepts.as_millis(), started.elapsed().as_millis());
+    println!("started behind them: {accepts} ms to the first connection, {knows} ms to the first known key");
+}
+
+fn millions(usual: u64) -> u64 {
+    std::env::var("METERD_BENCH_MILLIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
 }
 
 /// Resident memory after a million increments and after many more.
 fn memory(dir: &Path) {
-    let millions = std::env::var("METERD_BENCH_MILLIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(100u64);
+    let millions = millions(100);
     let agent = Agent::start(dir);
-    stream(&agent.socket, 1_000_000);
+    stream(&agent.socket, 1_000_000, Load::Plain);
     let first = agent.resident_kib();
     for _ in 1..millions {
-        stream(&agent.socket, 1_000_000);
+        stream(&agent.socket, 1_000_000, Load::Plain);
     }
     let last = agent.resident_kib();
     println!("memory: {first} KiB resident after 1 million increments, {last} KiB after {millions} million");

@@ -10,6 +10,7 @@ use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::entry::Hold;
 use crate::hour::Timestamp;
+use crate::index::Behind;
 use crate::rollup::State;
 use crate::rollup::books::Books;
 use crate::rollup::state::{Phase, RecordState};
@@ -242,8 +243,13 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
         add("log_poisoned", why.to_owned(), "check the disk; a restart goes through recovery", None);
     }
     if let Some(wrong) = books.iter().find(|b| !b.balanced()) {
-        let message = format!("the books of {} do not balance", wrong.dimension);
-        add("books_unbalanced", message, "keep the state directory as it is and report this", None);
+        let message = format!("the books of {} do not balance: {}", wrong.dimension, wrong.explained());
+        add(
+            "books_unbalanced",
+            message,
+            "run `meterd verify`, keep the state directory as it is, and report this",
+            None,
+        );
     }
     for gap in &engine.report().gaps {
         let message = format!("segment {} is damaged from byte {} to {}", gap.segment, gap.span.from, gap.span.to);
@@ -261,6 +267,7 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
         let message = format!("{why}: usage is taken only until the log's last segment is full");
         add("disk_nearly_full", message, free_some, None);
     }
+    index_attention(engine, &mut add);
     if state.instance.is_none() {
         let message = "the instance's id is not known yet: usage is taken, nothing is sealed".into();
         add("instance_unknown", message, "check that instance metadata can be reached, or set instance.id", None);
@@ -322,6 +329,35 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
         add("disk_slow", message, "check the load of the state directory's disk", None);
     }
     list
+}
+
+fn index_attention<D: Disk>(engine: &Engine<D>, add: &mut impl FnMut(&'static str, String, &str, Option<Timestamp>)) {
+    let index = engine.index();
+    match index.behind() {
+        None => {}
+        Some(Behind::Failed(why)) => {
+            let message =
+                format!("the index of keys cannot be used ({why}): increments with a key or an id are refused");
+            add("index_failed", message, "check the state directory's disk and its room; it is tried again", None);
+        }
+        Some(behind) => {
+            let message = format!("{behind}: increments with a key or an id are answered not_ready until it is done");
+            add("index_rebuilding", message, "wait; usage without keys is taken as ever", None);
+        }
+    }
+    let (held, most) = index.fill();
+    if held >= most {
+        let message = format!("{held} keys and ids are remembered, as many as there is room for: new ones are refused");
+        add(
+            "keys_full",
+            message,
+            "send fewer increments with keys, or more in one; it heals as keys are forgotten",
+            None,
+        );
+    } else if held >= most / 10 * 9 {
+        let message = format!("{held} keys and ids are remembered; beyond {most} new ones are refused");
+        add("keys_nearly_full", message, "send fewer increments with keys, or more in one", None);
+    }
 }
 
 fn aws_attention<D: Disk>(

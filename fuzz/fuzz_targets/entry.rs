@@ -2,7 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use meterd::entry::Entry;
+use meterd::entry::{Entry, decode, encode};
+use meterd::rollup::State;
+use meterd::rollup::state::RecordState;
 use meterd::wal::open::Gap;
 use meterd::wal::segment::SegmentHeader;
 
@@ -10,6 +12,13 @@ fuzz_target!(|data: (u8, &[u8])| {
     let (kind, bytes) = data;
     if let Ok(entry) = Entry::decode(kind, bytes) {
         assert_eq!(entry.encode().expect("what was decoded"), bytes);
+    }
+    // Maps come back sorted, so that bytes may differ.
+    if let Ok(state) = decode::<State>(bytes) {
+        assert_eq!(decode::<State>(&encode(&state).expect("a state")).expect("the same"), state);
+    }
+    if let Ok(record) = decode::<RecordState>(bytes) {
+        assert_eq!(encode(&record).expect("a record"), bytes);
     }
     if let Some(gap) = Gap::decode(bytes) {
         assert_eq!(gap.encode(), bytes);

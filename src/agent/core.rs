@@ -228,7 +228,8 @@ impl<D: Disk> Core<D> {
             }
             Command::Records(reply) => {
                 let current = self.engine.state().records.values().cloned().collect();
-                let _ = reply.send(Ok((current, self.engine.index().history())));
+                let history = self.engine.index().history().map_err(|why| why.to_string());
+                let _ = reply.send(history.map(|history| (current, history)));
             }
             Command::Settle { dimension, hour, decision, to, by, reply } => {
                 let decided = to.map_or(Ok(decision), |to| self.engine.carry_to(&dimension, &to));

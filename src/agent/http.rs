@@ -126,9 +126,10 @@ async fn usage(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<
 
 async fn records(core: &Handle) -> Result<Answer, Gone> {
     let read = core.ask(Command::Records).await?;
+    // Some of the records would look like all of them: it is all or, for a while, none.
     Ok(match read.and_then(|(current, history)| view::records(current, history)) {
         Ok(records) => json(StatusCode::OK, &records),
-        Err(why) => json(StatusCode::SERVICE_UNAVAILABLE, &problem("not_ready", &why)),
+        Err(message) => refusal_answer(&Refusal { code: Code::NotReady, message, index: None }),
     })
 }
 

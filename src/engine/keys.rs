@@ -5,47 +5,48 @@ use std::time::Duration;
 use super::take::{AT_BACK_MAX, Code, Refusal, refuse};
 use crate::entry::{DimensionId, Increment, Peer, Run, Usage};
 use crate::hour::{Hour, Timestamp};
-use crate::index::{Index, KeyHash, Known, digest};
+use crate::index::{Intake, KeyHash, Known, Secret};
 
 /// How long a key is remembered at least.
 pub const KEY_REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// Longest key in bytes.
 pub const KEY_BYTES_MAX: usize = 128;
 
-/// The key's hash, and what will be known of it.
-pub(super) fn key_of(
-    peer: Peer,
-    key: &str,
-    increment: &Increment,
-    now: Timestamp,
-) -> Result<(KeyHash, Known), Refusal> {
+/// Refuses a key that is none.
+pub(super) fn check_key(key: &str) -> Result<(), Refusal> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         let message = format!("a key has 1-{KEY_BYTES_MAX} bytes, this one has {}", key.len());
         return Err(refuse(Code::BadKey, message));
     }
-    let hash = key_hash(peer.uid, key);
-    Ok((hash, Known { seq: 0, content: content(increment), expires: expiry(increment, now) }))
+    Ok(())
 }
 
-/// One name space of keys per writing user.
-fn key_hash(uid: u32, key: &str) -> KeyHash {
-    KeyHash(digest(&[&uid.to_le_bytes(), key.as_bytes()]))
+/// The hash of an increment's key, and what will be known of it.
+pub(super) fn key_of(secret: Secret, peer: Peer, increment: &Increment, now: Timestamp) -> Option<(KeyHash, Known)> {
+    let key = increment.key.as_deref()?;
+    // One name space of keys per writing user.
+    let hash = secret.key(&[&peer.uid.to_le_bytes(), key.as_bytes()]);
+    Some((hash, Known { seq: 0, content: content(secret, increment), expires: expiry(increment, now) }))
 }
 
 /// A digest of what the caller said. Numbers are compared as numbers, times as times.
-fn content(increment: &Increment) -> [u8; 16] {
+fn content(secret: Secret, increment: &Increment) -> u64 {
     let DimensionId(dimension) = increment.dimension;
     // Whether an id is the hour's first is not the caller's word.
     let quantity = if increment.id.is_some() { 0 } else { increment.quantity };
     let (dimension, quantity) = (dimension.to_le_bytes(), quantity.to_le_bytes());
     let at = increment.at.map(|at| at.millis().to_le_bytes());
-    let mut parts: Vec<&[u8]> = vec![&dimension, &quantity, at.as_ref().map_or(&[], |at| at.as_slice())];
+    let fixed: [&[u8]; 3] = [&dimension, &quantity, at.as_ref().map_or(&[], |at| at.as_slice())];
+    if increment.tags.is_empty() && increment.id.is_none() {
+        return secret.content(&fixed);
+    }
+    let mut parts = fixed.to_vec();
     for (key, value) in increment.tags.iter() {
         parts.push(key.as_bytes());
         parts.push(value.as_bytes());
     }
     parts.extend(increment.id.as_deref().map(str::as_bytes));
-    digest(&parts)
+    secret.content(&parts)
 }
 
 /// The last hour in which a key is remembered: 24 hours on, and as long as its `at` would be taken. Counted from the hour
@@ -56,12 +57,12 @@ fn expiry(increment: &Increment, now: Timestamp) -> Hour {
 }
 
 /// The hash of an increment's id in its dimension and hour, and what will be known of it: only that it was there.
-pub(super) fn id_of(increment: &Increment, now: Timestamp) -> Option<(KeyHash, Known)> {
+pub(super) fn id_of(secret: Secret, increment: &Increment, now: Timestamp) -> Option<(KeyHash, Known)> {
     let id = increment.id.as_deref()?;
     let DimensionId(dimension) = increment.dimension;
     let hour = increment.hour.index().to_le_bytes();
-    let hash = KeyHash(digest(&[b"id", &dimension.to_le_bytes(), &hour, id.as_bytes()]));
-    Some((hash, Known { seq: 0, content: [0; 16], expires: expiry(increment, now) }))
+    let hash = secret.key(&[b"id", &dimension.to_le_bytes(), &hour, id.as_bytes()]);
+    Some((hash, Known { seq: 0, content: 0, expires: expiry(increment, now) }))
 }
 
 /// Whether an entry has anything for the index.
@@ -78,17 +79,15 @@ pub(super) fn keys_until(usage: &Usage) -> Hour {
     keys.max().unwrap_or_default()
 }
 
-/// Puts an entry's keys and ids into the index, as `take` did when it was new.
-pub(super) fn index_keys(usage: &Usage, index: &mut Index) {
-    let mut seq = usage.first_seq;
+/// Hands an entry's keys and ids to the index, as `take` did when it was new.
+pub(super) fn index_keys(usage: &Usage, intake: &mut Intake<'_>) {
+    let (mut seq, secret) = (usage.first_seq, intake.secret());
     for run in &usage.runs {
         if let Run::Full(increment) = run {
-            if let Some(key) = &increment.key {
-                let expires = expiry(increment, usage.received);
-                index.add_key(key_hash(usage.peer.uid, key), Known { seq, content: content(increment), expires });
-            }
-            if let Some((hash, known)) = id_of(increment, usage.received).filter(|_| increment.quantity > 0) {
-                index.add_key(hash, Known { seq, ..known });
+            let key = key_of(secret, usage.peer, increment, usage.received);
+            let id = id_of(secret, increment, usage.received).filter(|_| increment.quantity > 0);
+            for (hash, known) in key.into_iter().chain(id) {
+                intake.add_key(hash, Known { seq, ..known });
             }
         }
         seq += run.count();

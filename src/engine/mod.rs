@@ -29,6 +29,7 @@ pub use take::{Code, NewIncrement, Refusal, Taken};
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{self, ZeroRecords};
 use crate::disk::Disk;
@@ -47,7 +48,7 @@ use building::Building;
 pub use configure::DIMENSIONS_EVER_MAX;
 use configure::Known;
 use echo::{Echoes, Folding};
-use recover::catch_up;
+use recover::source;
 
 /// Why an engine cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -61,13 +62,18 @@ pub enum EngineError {
     /// The index.
     #[error(transparent)]
     Index(#[from] IndexError),
-    /// The index, while it was rebuilt.
-    #[error("rebuilding the index: {0}")]
-    Rebuild(String),
     /// More dimensions than a log can number.
     #[error("this log knows {0} dimensions already; move the state directory away to start a new one")]
     TooManyDimensions(usize),
 }
+
+/// How long an opening engine waits for its index at most after a stop in order: an intact one is open by then unless it
+/// is very large, and no writer sees that it was not.
+const INDEX_WAIT: Duration = Duration::from_millis(30);
+/// The same after a crash, when it has a segment or two of the log to read.
+const INDEX_WAIT_CRASHED: Duration = Duration::from_millis(500);
+/// The same where nothing else goes on meanwhile.
+const INDEX_WAIT_ALONE: Duration = Duration::from_secs(60);
 
 /// The log, the state folded from it, the index beside it, and the outbox.
 pub struct Engine<D: Disk> {
@@ -102,8 +108,7 @@ impl<D: Disk> Engine<D> {
         let reading = reading.into();
         let now = reading.at;
         let mut folding = Folding::default();
-        let mut first_seq = None;
-        let mut folded = Vec::new();
+        let mut finished = Vec::new();
         let log_options = wal_open::Options {
             segment_bytes: options.segment_bytes,
             purpose: options.purpose,
@@ -112,9 +117,7 @@ impl<D: Disk> Engine<D> {
             now,
         };
         let opened = wal_open::open(Arc::clone(&disk), &log_options, &mut |e: LogEntry<'_>| {
-            let seq = e.seq;
-            first_seq.get_or_insert(seq);
-            folding.fold(e, &mut |change| folded.push((seq, change)))
+            folding.fold(e, &mut |change| finished.extend(change.into_records()))
         })?;
         if opened.report.ends_in_gap {
             folding.open_gap();
@@ -122,23 +125,11 @@ impl<D: Disk> Engine<D> {
         let damaged = folding.is_damaged();
         let Folding { state, echoes, .. } = folding;
         let mut index = open_index(opened.log.id())?;
-        if index.applied() >= opened.log.next_seq() {
-            tracing::warn!("the index is ahead of the log; making it anew");
-            index.clear().map_err(EngineError::Rebuild)?;
-        }
-        // The index holds all up to `applied`; what was folded just now begins at `first_seq`.
         let owner = Owner { log: opened.log.id(), purpose: opened.log.purpose() };
         let mut retention = retain::Retention::new(Arc::clone(&disk), owner, options.retain, options.threads)?;
-        for (_, change) in &folded {
-            change.records().for_each(|record| retention.saw(record));
-        }
-        let applied = index.applied();
-        if applied + 1 < first_seq.unwrap_or(1) {
-            catch_up(&*disk, &mut index)?;
-        } else {
-            let fresh = folded.into_iter().filter(|(seq, _)| *seq > applied);
-            fresh.for_each(|(_, change)| change.into_index(&mut index));
-        }
+        finished.iter().for_each(|record| retention.saw(record));
+        // It reads what it lacks while usage is taken.
+        index.begin(source(disk), opened.log.next_seq() - 1, state.open_from);
         let doubt = state.records.values().any(|r| r.phase == Phase::Pending && (r.ambiguous || r.in_flight));
         let mut engine = Engine {
             log: opened.log,
@@ -165,6 +156,12 @@ impl<D: Disk> Engine<D> {
         engine.settle_interrupted(now)?;
         engine.configure(now)?;
         engine.commit(now)?;
+        engine.index.wait(match (engine.options.threads, engine.report.clean) {
+            (true, true) => INDEX_WAIT,
+            (true, false) => INDEX_WAIT_CRASHED,
+            (false, _) => INDEX_WAIT_ALONE,
+        });
+        engine.index.look();
         Ok(engine)
     }
 
@@ -224,6 +221,7 @@ impl<D: Disk> Engine<D> {
         let payload = entry.encode().map_err(unwritable)?;
         if !self.log.fits(payload.len()) {
             self.log.roll(need, now)?;
+            self.index.segment_ended();
             self.retention.rolled(self.log.segment_bytes());
             let checkpoint = entry::encode(&self.state).map_err(unwritable)?;
             self.append(entry::kind::CHECKPOINT, &checkpoint, need, now)?;
@@ -270,7 +268,7 @@ impl<D: Disk> Engine<D> {
         self.flush_building(now)?;
         self.log.commit()?;
         // Keys are forgotten by hours that are sealed: a clock that jumps ahead makes nothing forget them.
-        self.index.advance(self.log.next_seq() - 1, self.state.open_from, false);
+        self.index.advance(self.log.next_seq() - 1, self.state.open_from);
         Ok(())
     }
 
@@ -372,7 +370,7 @@ impl<D: Disk> Engine<D> {
         self.commit(now)?;
         self.append_mark(log_kind::CLEAN_STOP, now)?;
         self.append_mark(log_kind::CLEAN_STOP, now)?;
-        self.index.close(self.state.open_from);
+        self.index.close(self.log.next_seq() - 1, self.state.open_from);
         Ok(())
     }
 

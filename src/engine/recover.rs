@@ -1,12 +1,13 @@
 //! From the log's bytes back to a state, and to an index beside it.
 
+use std::sync::Arc;
+
 use super::echo::Folding;
+use super::keys;
 use super::stretch::index_archive;
-use super::{EngineError, keys};
 use crate::disk::Disk;
 use crate::entry;
-use crate::hour::Hour;
-use crate::index::Index;
+use crate::index::{Intake, Source};
 use crate::rollup::State;
 use crate::rollup::state::RecordState;
 use crate::wal::open as wal_open;
@@ -20,17 +21,17 @@ pub(super) enum Change {
 
 impl Change {
     /// The records that it says are final.
-    pub(super) fn records(&self) -> impl Iterator<Item = &RecordState> {
+    pub(super) fn into_records(self) -> Vec<RecordState> {
         match self {
-            Change::Usage(_) => [].iter(),
-            Change::Records(records) => records.iter(),
+            Change::Usage(_) => Vec::new(),
+            Change::Records(records) => records,
         }
     }
 
-    pub(super) fn into_index(self, index: &mut Index) {
+    fn into_index(self, intake: &mut Intake<'_>) {
         match self {
-            Change::Usage(usage) => keys::index_keys(&usage, index),
-            Change::Records(records) => records.into_iter().for_each(|r| index.add_record(r)),
+            Change::Usage(usage) => keys::index_keys(&usage, intake),
+            Change::Records(records) => records.into_iter().for_each(|r| intake.add_record(r)),
         }
     }
 }
@@ -42,27 +43,28 @@ pub fn read_only<D: Disk>(disk: &D) -> Result<State, OpenError> {
     Ok(folding.state)
 }
 
-/// Reads into the index what the log has and it has not: all of it, if it is empty.
-pub(super) fn catch_up<D: Disk>(disk: &D, index: &mut Index) -> Result<(), EngineError> {
-    let applied = index.applied();
-    let headers = retain::headers(disk)?;
-    if headers.first().is_some_and(|first| applied + 1 < first.first_seq) {
-        // What the index has not seen begins in segments that are gone.
-        index_archive(disk, index).map_err(EngineError::Rebuild)?;
-    }
-    tracing::info!(from = applied + 1, "bringing the index up to the log");
-    let mut folding = Folding::default();
-    wal_open::replay(disk, applied + 1, entry::kind::CHECKPOINT, &mut |e| {
-        let seq = e.seq;
-        folding.fold(e, &mut |change| {
-            if seq > applied {
-                change.into_index(index);
-            }
-        })?;
-        if seq > applied {
-            index.advance(seq, Hour::default(), false);
+/// The log in `disk` as what an index is made from. It may be read while the log is written: a frame that was durable
+/// before stays as it is, and later ones are passed over.
+pub(super) fn source<D: Disk>(disk: Arc<D>) -> Source {
+    Arc::new(move |from, through, intake| {
+        let headers = retain::headers(&*disk).map_err(|e| e.to_string())?;
+        if headers.first().is_some_and(|first| from < first.first_seq) {
+            // What the index has not seen begins in segments that are gone.
+            index_archive(&*disk, intake)?;
         }
-        Ok(())
-    })?;
-    Ok(())
+        let mut folding = Folding::default();
+        let read = wal_open::replay(&*disk, from, entry::kind::CHECKPOINT, &mut |e| {
+            let seq = e.seq;
+            if seq > through {
+                return Ok(());
+            }
+            folding.fold(e, &mut |change| {
+                if seq >= from {
+                    change.into_index(intake);
+                }
+            })?;
+            if seq >= from { intake.reached(seq) } else { Ok(()) }
+        });
+        read.map(drop).map_err(|e| e.to_string())
+    })
 }

@@ -13,7 +13,7 @@ use super::recover::Change;
 use crate::disk::Disk;
 use crate::entry::{self, RecordKey, kind};
 use crate::hour::{Hour, Timestamp};
-use crate::index::Index;
+use crate::index::Intake;
 use crate::rollup::State;
 use crate::rollup::state::RecordState;
 use crate::wal::OpenError;
@@ -261,7 +261,7 @@ impl Folded {
 }
 
 /// Puts what is in the archive into the index.
-pub(super) fn index_archive<D: Disk>(disk: &D, index: &mut Index) -> Result<(), String> {
+pub(super) fn index_archive<D: Disk>(disk: &D, intake: &mut Intake<'_>) -> Result<(), String> {
     for id in archive::list(disk).map_err(|e| e.to_string())? {
         let file = match archive::read(disk, id) {
             Err(error @ OpenError::Archive { .. }) => {
@@ -275,7 +275,7 @@ pub(super) fn index_archive<D: Disk>(disk: &D, index: &mut Index) -> Result<(), 
         }
         for (kind, payload) in &file.entries {
             match entry::decode(payload) {
-                Ok(record) if *kind == kind::ARCHIVED => index.add_record(record),
+                Ok(record) if *kind == kind::ARCHIVED => intake.add_record(record),
                 _ => tracing::error!(id, kind, "an entry of the archive is of another version; it is not shown"),
             }
         }

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::keys::{self, key_of};
+use super::keys;
 use super::{Building, Engine};
 use crate::config::Measure;
 use crate::decimal::{Amount, NotAQuantity};
 use crate::disk::Disk;
 use crate::entry::{Entry, Increment, Peer};
 use crate::hour::{Hour, Timestamp};
-use crate::index::{KeyHash, Known};
+use crate::index::{KeyHash, Known, NotNow, Secret};
 use crate::tags::Tags;
 use crate::wal::LogError;
 use crate::wal::frame::PAYLOAD_MAX;
@@ -127,10 +127,12 @@ struct Checked {
 impl<D: Disk> Engine<D> {
     /// Takes one increment.
     pub fn take(&mut self, peer: Peer, new: &NewIncrement<'_>, now: Timestamp) -> Result<Taken, Refusal> {
+        self.index.look();
         let checked = self.check(peer, new, now)?;
         if let Some(known) = self.known(&checked)? {
             return Ok(Taken { seq: known.seq, count: 1, duplicates: 1 });
         }
+        self.room_for_key(&checked)?;
         let cost = Building::cost(&checked.increment);
         self.make_way(peer, cost, now)?;
         Ok(Taken { seq: self.push(peer, checked, now), count: 1, duplicates: 0 })
@@ -138,8 +140,9 @@ impl<D: Disk> Engine<D> {
 
     /// Takes all increments of an array, or none.
     pub fn take_all(&mut self, peer: Peer, news: &[NewIncrement<'_>], now: Timestamp) -> Result<Taken, Refusal> {
+        self.index.look();
         let mut fresh: Vec<Checked> = Vec::with_capacity(news.len());
-        let mut in_array: HashMap<KeyHash, (usize, [u8; 16])> = HashMap::new();
+        let mut in_array: HashMap<KeyHash, (usize, u64)> = HashMap::new();
         let mut ids_in_array: HashSet<KeyHash> = HashSet::new();
         let (mut duplicates, mut seq) = (0, 0);
         for (i, new) in news.iter().enumerate() {
@@ -161,6 +164,7 @@ impl<D: Disk> Engine<D> {
                             seq = known.seq;
                         }
                         None => {
+                            self.room_for_key(&checked)?;
                             seq = self.next_seq() + fresh.len() as u64;
                             let checked = once_in(&mut ids_in_array, checked);
                             in_array.extend(checked.key.map(|(hash, known)| (hash, (fresh.len(), known.content))));
@@ -265,11 +269,16 @@ impl<D: Disk> Engine<D> {
             tags,
             id: counted.map(str::to_owned),
         };
-        let key = increment.key.as_deref().map(|key| key_of(peer, key, &increment, now)).transpose()?;
-        let mut id = keys::id_of(&increment, now);
+        new.key.as_deref().map_or(Ok(()), keys::check_key)?;
+        let (mut key, mut id) = (None, None);
+        if increment.key.is_some() || increment.id.is_some() {
+            let secret = self.secret()?;
+            key = keys::key_of(secret, peer, &increment, now);
+            id = keys::id_of(secret, &increment, now);
+        }
         if let Some((hash, _)) = &id
             && placed.is_some()
-            && self.index_knows(hash)?.is_some()
+            && self.index_knows(*hash)?.is_some()
         {
             (id, increment.quantity) = (None, 0);
         }
@@ -331,17 +340,32 @@ impl<D: Disk> Engine<D> {
     }
 
     /// What the index knows of a key or an id.
-    fn index_knows(&self, hash: &KeyHash) -> Result<Option<Known>, Refusal> {
-        self.index.key(hash).map_err(|why| {
-            let message = format!("the index of keys cannot be read ({why}); increments without key and id are taken");
-            refuse(Code::NotReady, message)
-        })
+    fn index_knows(&self, hash: KeyHash) -> Result<Option<Known>, Refusal> {
+        self.index.key(hash).map_err(not_now)
+    }
+
+    /// What keys are hashed with.
+    fn secret(&self) -> Result<Secret, Refusal> {
+        self.index.secret().map_err(not_now)
+    }
+
+    /// Whether a new key or id can be remembered: what cannot be told apart from its retry is not taken.
+    fn room_for_key(&self, checked: &Checked) -> Result<(), Refusal> {
+        let (held, most) = self.index.fill();
+        if held < most || (checked.key.is_none() && checked.id.is_none()) {
+            return Ok(());
+        }
+        let message = format!(
+            "{held} keys and ids are remembered, and there is room for {most}; new ones are taken when some are \
+             forgotten (after a day or more), increments without key and id now"
+        );
+        Err(refuse(Code::Overloaded, message))
     }
 
     /// What the log knows of this key; an error if it was used with other content.
     fn known(&self, checked: &Checked) -> Result<Option<Known>, Refusal> {
         let Some((hash, new)) = &checked.key else { return Ok(None) };
-        let known = self.index_knows(hash)?;
+        let known = self.index_knows(*hash)?;
         // A key is forgotten by hours; one that has expired is as good as forgotten.
         let known = known.filter(|k| k.expires >= self.state.open_from.previous());
         match known {
@@ -349,6 +373,10 @@ impl<D: Disk> Engine<D> {
             known => Ok(known),
         }
     }
+}
+
+fn not_now(NotNow(behind): NotNow) -> Refusal {
+    refuse(Code::NotReady, format!("{behind}; until it can be asked only increments without key and id are taken"))
 }
 
 pub(super) fn refuse(code: Code, message: String) -> Refusal {

@@ -42,7 +42,12 @@ pub struct Books {
 impl Books {
     /// The equation that must hold at every moment.
     pub fn balanced(&self) -> bool {
-        let places = self.open
+        self.received + self.rounded == self.places()
+    }
+
+    /// Where units are now.
+    fn places(&self) -> Amount {
+        self.open
             + self.pending
             + self.accepted
             + self.with_person
@@ -50,8 +55,16 @@ impl Books {
             + self.included
             + self.discarded
             + self.lost
-            + self.remainder;
-        self.received + self.rounded == places
+            + self.remainder
+    }
+
+    /// The two sides of the equation, and every amount that is not zero.
+    pub fn explained(&self) -> String {
+        let (came, places) = (self.received + self.rounded, self.places());
+        let amounts = self.columns().into_iter().filter(|(_, amount)| !amount.is_zero());
+        let amounts: Vec<String> = amounts.map(|(name, amount)| format!("{name} {amount}")).collect();
+        let (difference, side) = if came > places { (came - places, "missing") } else { (places - came, "too many") };
+        format!("{came} came in, {places} are accounted for, {difference} {side} ({})", amounts.join(", "))
     }
 }
 

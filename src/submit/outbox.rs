@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use crate::entry::{DimensionId, RecordKey, Verdict};
 use crate::hour::Timestamp;
 use crate::rollup::State;
@@ -176,8 +178,12 @@ fn is_sendable(record: &RecordState, state: &State, now: Timestamp) -> bool {
 /// 2 to 12 minutes after the hour, always the same for one instance: a fleet that all sends at the hour breaks AWS's
 /// quota for the account.
 pub fn spread(product: &str, instance: &str) -> Duration {
-    let digest = crate::index::digest(&[product.as_bytes(), instance.as_bytes()]);
-    let number = digest.iter().fold(0u64, |n, byte| (n << 8 | u64::from(*byte)) % 600);
+    let mut digest = Sha256::new();
+    for part in [product, instance] {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    let number = digest.finalize().iter().take(16).fold(0u64, |n, byte| (n << 8 | u64::from(*byte)) % 600);
     Duration::from_secs(120 + number)
 }
 

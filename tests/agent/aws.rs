@@ -35,6 +35,8 @@ pub fn writer(world: &World, name: &str, dimension: &str, quantity: u64, done: &
                 c.try_line().ok()?
             });
             match told {
+                // Keys wait for the index; they are not lost.
+                Some(answer) if answer.contains("\"not_ready\"") => sleep(Duration::from_millis(10)),
                 Some(answer) => {
                     assert!(answer.starts_with("{\"ok\":true"), "{answer}");
                     tally += quantity;

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::fake_aws::FakeAws;
-use crate::world::{DIMENSIONS, NOON, World, read, units, wait_until};
+use crate::world::{DIMENSIONS, NOON, World, each_file, read, units, wait_until};
 
 const ONE: &str = r#"{"dimension":"requests","quantity":1}"#;
 
@@ -217,10 +217,6 @@ fn state_that_a_reboot_empties_is_refused_unless_that_is_wanted() {
 /// What may happen to a cache while nobody looks.
 type Harm = (&'static str, fn(&Path, &Path));
 
-fn each_file(index: &Path, harm: impl Fn(&Path)) {
-    files(index).iter().filter(|path| path.is_file()).for_each(|path| harm(path));
-}
-
 const HARMS: [Harm; 9] = [
     ("nothing", |_, _| {}),
     ("deleted", |index, _| fs::remove_dir_all(index).unwrap()),
@@ -263,11 +259,12 @@ fn whatever_happens_to_the_index_nothing_changes_for_the_user() {
     let keyed = |n: usize| format!(r#"{{"dimension":"requests","quantity":1,"key":"key-{n}"}}"#);
     let mut client = agent.lines();
     // Enough that the index has been written, and some that it has not.
-    let keys = 5000;
-    let text: String = (0..keys).map(|n| keyed(n) + "\n").collect();
-    client.send(text);
-    for n in 0..keys {
-        assert_eq!(client.answer()["seq"], n + 1);
+    let keys = 40_000;
+    for first in (0..keys).step_by(2000) {
+        client.send((first..first + 2000).map(|n| keyed(n) + "\n").collect::<String>());
+        for n in first..first + 2000 {
+            assert_eq!(client.answer()["seq"], n + 1);
+        }
     }
     wait_until("every record is final", || {
         let books = agent.books("requests");

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -148,6 +149,7 @@ impl World {
     }
 
     pub fn start_with(&self, mut command: Command) -> Agent<'_> {
+        self.harm_index();
         let log = self.path("agent.log");
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
         let child = command.stderr(stderr).spawn().unwrap();
@@ -156,9 +158,37 @@ impl World {
             if let Some(status) = agent.child.try_wait().unwrap() {
                 panic!("the agent ended with {status}: {}", agent.log());
             }
-            get(&self.socket(), "/v1/status").is_some_and(|answer| answer.status == 200)
+            // A test of the index looks for itself at what holds until it is there; the others wait for it.
+            let is_behind = |status: &Value| {
+                status["attention"].as_array().unwrap().iter().any(|a| a["code"] == "index_rebuilding")
+            };
+            get(&self.socket(), "/v1/status").is_some_and(|answer| answer.status == 200 && !is_behind(&answer.json()))
         });
         agent
+    }
+
+    /// `METERD_TEST_INDEX=delete|corrupt|empty|other` has every agent of the suite start with an index that this has
+    /// happened to: no test may see a difference.
+    fn harm_index(&self) {
+        let Ok(how) = std::env::var("METERD_TEST_INDEX") else { return };
+        let index = self.state().join("index");
+        if !index.is_dir() {
+            return;
+        }
+        match how.as_str() {
+            "delete" => fs::remove_dir_all(&index).unwrap(),
+            "corrupt" => each_file(&index, |path| {
+                let mut bytes = fs::read(path).unwrap();
+                bytes.iter_mut().skip(100).step_by(997).for_each(|byte| *byte ^= 0x55);
+                fs::write(path, bytes).unwrap();
+            }),
+            "empty" => each_file(&index, |path| fs::write(path, b"").unwrap()),
+            "other" => {
+                fs::remove_dir_all(&index).unwrap();
+                copy(another_index(), &index);
+            }
+            other => panic!("METERD_TEST_INDEX={other}"),
+        }
     }
 
     /// Runs an agent that is expected to refuse to start.
@@ -171,6 +201,49 @@ impl World {
         let ran = self.run(&["records", "--json"]);
         assert_eq!(ran.code, 0, "{ran:?}");
         ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// Does something to each file below a directory.
+pub fn each_file(dir: &Path, harm: fn(&Path)) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { each_file(&path, harm) } else { harm(&path) }
+    }
+}
+
+/// The index of a log that no test knows, with keys in it.
+fn another_index() -> &'static Path {
+    static MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let other = World::at_noon();
+        let index = other.state().join("index");
+        let mut command = other.run_command();
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        wait_until("the stranger answers", || get(&other.socket(), "/healthz").is_some());
+        let mut lines = Lines::connect(&other.socket());
+        for key in ["k", "key", "key-0", "key-1", "a", "b"] {
+            lines.ask(&format!(r#"{{"dimension":"requests","quantity":77,"key":"{key}"}}"#));
+        }
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        child.wait().unwrap();
+        let kept = tempfile::tempdir().unwrap();
+        copy(&index, kept.path());
+        kept
+    });
+    made.path()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let name = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &name);
+        } else {
+            fs::copy(&path, &name).unwrap();
+        }
     }
 }
 

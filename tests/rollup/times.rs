@@ -170,3 +170,16 @@ fn a_second_change_leaves_the_first_one_its_hours() {
     }
     assert_eq!([seal(&mut state), seal(&mut state), seal(&mut state)], [[(0, 1000)], [(0, 100)], [(0, 10)]]);
 }
+
+#[test]
+fn books_that_differ_are_explained() {
+    let mut state = configured(&[rules("requests", Measure::Sum, "1", Round::Carry)]);
+    add(&mut state, 0, "3.5", Tags::default(), None, NINE);
+    seal(&mut state);
+    let mut books = state.books().remove(0);
+    assert!(books.balanced());
+    books.pending = Amount::from_units(2);
+    assert!(!books.balanced());
+    let said = "3.5 came in, 2.5 are accounted for, 1 missing (received 3.5, pending 2, remainder 0.5)";
+    assert_eq!(books.explained(), said);
+}

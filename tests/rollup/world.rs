@@ -184,7 +184,7 @@ impl World {
     pub fn records(&mut self) -> Vec<RecordView> {
         let engine = self.engine();
         let current = engine.state().records.values().cloned().collect();
-        view::records(current, engine.index().history()).unwrap()
+        view::records(current, engine.index().history().unwrap()).unwrap()
     }
 
     pub fn assert_balanced(&mut self) {

@@ -74,7 +74,7 @@ fn a_mended_product_code_fixes_anew_what_was_refused_with_a_token_of_its_own() {
     assert_eq!((again, same), (new, request));
     accept(&mut world, new);
     assert_eq!(world.books(), "received 3, accepted 3");
-    let history = world.engine().index().history().read().unwrap();
+    let history = world.engine().index().history().unwrap().read().unwrap();
     let ends: Vec<_> = history.iter().map(|r| (r.record.key.generation, r.phase, r.carried_into)).collect();
     assert_eq!(ends, [(0, Phase::Carried, Some(NINE.hour())), (1, Phase::Accepted, None)]);
     world.restart();

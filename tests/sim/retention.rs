@@ -60,7 +60,7 @@ fn accepted() -> Reply {
 }
 
 fn look(engine: &Engine<SimDisk>) -> Seen {
-    let mut records = engine.index().history().read().unwrap();
+    let mut records = engine.index().history().unwrap().read().unwrap();
     let once: BTreeSet<_> = records.iter().map(|r| r.record.key).collect();
     assert_eq!(once.len(), records.len(), "a record is shown twice");
     records.extend(engine.state().records.values().cloned());

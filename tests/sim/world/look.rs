@@ -185,7 +185,9 @@ impl World {
     /// The records that are over, as the index has them: all of them, whatever happened to it.
     pub(super) fn look_at_history(&self) -> Result<(), String> {
         let Some(engine) = &self.engine else { return Ok(()) };
-        let history = engine.index().history().read()?;
+        // While the index is behind nobody is told anything about records that are over.
+        let Ok(history) = engine.index().history() else { return Ok(()) };
+        let history = history.read()?;
         let told: BTreeMap<RecordKey, _> = history.iter().map(|r| (r.record.key, r)).collect();
         for (key, known) in &self.ledger.records {
             if engine.state().records.contains_key(key) {
