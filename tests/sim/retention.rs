@@ -179,6 +179,39 @@ fn a_clock_that_jumps_deletes_nothing() {
     }
 }
 
+/// Segments that were begun by a clock a year ahead do not keep the log from getting shorter for a year.
+#[test]
+fn segments_begun_by_a_clock_ahead_go_in_their_time() {
+    let options = Options { judge_clock: true, ..keeping(1) };
+    let mut life = Life::new(options);
+    let answer = |now: Timestamp| Reply { aws_time: Some(now), ..reply(Outcome::DryRunPassed) };
+    life.engine.probed(&answer(life.now), life.now).unwrap();
+    (0..3).for_each(|_| life.hour(2000, &|_| accepted()));
+    let (right, ahead) = (life.now, life.now.plus(HOUR * (400 * DAY) as u32));
+    assert!(life.engine.heed(ahead).unwrap(), "a doubt");
+    let before = segments(&life.disk).len();
+    for n in 0..20_000 {
+        let new = NewIncrement { dimension: PLAIN.into(), quantity: Some("1".into()), ..NewIncrement::default() };
+        life.engine.take(Peer::default(), &new, ahead).unwrap();
+        if n % 100 == 0 {
+            life.engine.commit(ahead).unwrap();
+        }
+    }
+    life.engine.commit(ahead).unwrap();
+    let begun_ahead = segments(&life.disk).len();
+    assert!(begun_ahead > before + 1, "{before} segments, {begun_ahead} segments");
+    life.engine.heed(right).unwrap();
+    life.engine.probed(&answer(right), right).unwrap();
+    assert!(life.engine.state().clocks.doubt.is_none());
+    for _ in 0..60 {
+        life.engine.heed(life.now.plus(HOUR)).unwrap();
+        life.engine.probed(&answer(life.now.plus(HOUR)), life.now.plus(HOUR)).unwrap();
+        life.hour(2000, &|_| Reply { aws_time: None, ..accepted() });
+    }
+    assert_eq!(life.engine.retention_failure(), None);
+    assert!(segments(&life.disk)[0] > begun_ahead as u64, "{:?}", segments(&life.disk));
+}
+
 #[test]
 fn a_key_with_a_time_keeps_its_segment_as_long_as_its_time_is_accepted() {
     let mut life = Life::new(keeping(1));
