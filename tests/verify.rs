@@ -19,6 +19,7 @@ use meterd::engine::{Engine, NewIncrement, Options, Sending};
 use meterd::entry::{Peer, Rules};
 use meterd::hour::Timestamp;
 use meterd::index::Index;
+use meterd::rollup::state::Phase;
 use meterd::submit::answer::{Outcome, Reply};
 use meterd::wal::Purpose;
 use serde_json::Value;
@@ -170,6 +171,30 @@ fn what_is_fine_is_called_fine_and_left_as_it_is() {
     assert_eq!(json["findings"], serde_json::json!([]));
     assert_eq!(json["books"][0]["balanced"], true);
     assert_eq!(files(dir.path()), before, "nothing was changed by looking");
+}
+
+/// A changed configuration sends what AWS refused once more, inside its window: both ways to the books know it.
+#[test]
+fn what_is_tried_again_is_pending_both_ways() {
+    for (hours, phase) in [(2, Phase::Pending), (10, Phase::Held)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut engine = open(dir.path(), NINE);
+        take(&mut engine, "requests", 50, None, NINE);
+        engine.commit(NINE).unwrap();
+        let sealed = NINE.plus(HOUR + Duration::from_secs(60));
+        engine.tick(sealed).unwrap();
+        let Sending::Record(key, _) = engine.next_sending(sealed).unwrap() else { panic!("nothing to send") };
+        engine.answered(key, &answers(3), sealed).unwrap();
+        engine.stop(sealed).unwrap();
+        let options = Options { region: Some("eu-west-1".into()), ..options() };
+        let now = NINE.plus(HOUR * hours);
+        let disk = Arc::new(RealDisk::new(dir.path()));
+        let engine = Engine::open(disk, options, now, |_| Ok(Index::in_memory())).unwrap();
+        assert_eq!(engine.state().records[&key].phase, phase);
+        engine.stop(now).unwrap();
+        let report = audit::verify(&RealDisk::read_only(dir.path())).unwrap();
+        assert_eq!(report.findings, [], "{hours} h on");
+    }
 }
 
 #[test]

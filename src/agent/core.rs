@@ -68,7 +68,9 @@ pub struct Core<D: Disk> {
     engine: Engine<D>,
     front: Front,
     staged: Vec<Staged>,
-    /// When the last batch was written, until its mark has been.
+    /// The log's next number when it was last looked at.
+    seen_seq: u64,
+    /// When it was last seen to have gone on, until its mark has been written.
     unmarked_since: Option<Instant>,
     /// When something is to be sealed or closed next.
     tick_at: Timestamp,
@@ -85,7 +87,8 @@ impl<D: Disk> Core<D> {
     /// Puts the loop together around a recovered engine.
     pub fn new(engine: Engine<D>, front: Front) -> Self {
         let now = front.wiring.clock.now();
-        Core { engine, front, staged: Vec::new(), unmarked_since: None, tick_at: now }
+        // What was appended at the start wants a mark too.
+        Core { engine, front, staged: Vec::new(), seen_seq: 0, unmarked_since: None, tick_at: now }
     }
 
     /// Runs until asked to stop or the disk fails.
@@ -97,7 +100,8 @@ impl<D: Disk> Core<D> {
             let turn = self
                 .heed(reading)
                 .and_then(|()| self.turn(now))
-                .and_then(|()| if now >= self.tick_at { self.tick(now) } else { Ok(()) });
+                .and_then(|()| if now >= self.tick_at { self.tick(now) } else { Ok(()) })
+                .and_then(|()| self.mark_if_idle(now));
             if let Err(error) = turn {
                 self.fail_everybody(&error.to_string());
                 // Closing the index would write, and might hang: the log knows better than it anyway.
@@ -105,7 +109,7 @@ impl<D: Disk> Core<D> {
                 return Ok(Ended::DiskFailed(error.to_string()));
             }
             if self.front.stopping && self.front.submitter_done {
-                let stopped = self.front.fell.map_or(Ended::Stopped, Ended::Fell);
+                let stopped = self.front.ended();
                 return Ok(match self.stop() {
                     Ok(()) => stopped,
                     Err(error) => Ended::DiskFailed(error.to_string()),
@@ -143,12 +147,8 @@ impl<D: Disk> Core<D> {
                 Err(_) => break,
             }
         }
-        let before = self.engine.log().next_seq();
         let touched = self.front.clients.read_ready(&mut self.engine, now);
         self.engine.commit(now)?;
-        if self.engine.log().next_seq() != before {
-            self.unmarked_since = Some(Instant::now());
-        }
         for (reply, array, answer) in self.staged.drain(..) {
             // A client that has gone does not hear it.
             let _ = reply.send((array, answer));
@@ -156,8 +156,18 @@ impl<D: Disk> Core<D> {
         for token in touched {
             self.front.clients.answer(token);
         }
+        Ok(())
+    }
+
+    /// Marks the log a second after anything was appended: by writers, by the submitter, by the clock.
+    fn mark_if_idle(&mut self, now: Timestamp) -> Result<(), LogError> {
+        if self.engine.log().next_seq() != self.seen_seq {
+            self.seen_seq = self.engine.log().next_seq();
+            self.unmarked_since = Some(Instant::now());
+        }
         if self.unmarked_since.is_some_and(|since| since.elapsed() >= IDLE_MARK_AFTER) {
             self.engine.idle(now)?;
+            self.seen_seq = self.engine.log().next_seq();
             self.unmarked_since = None;
         }
         Ok(())

@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Token};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::clients::{Clients, HttpClient, LISTENER};
-use super::core::{WAKER, Wiring};
+use super::core::{Ended, WAKER, Wiring};
 use crate::hour::Timestamp;
 
 /// How long to wait before trying again to accept what could not be accepted: no event comes for it.
@@ -34,7 +34,7 @@ pub struct Front {
     /// The submitter has finished its last call.
     pub(super) submitter_done: bool,
     /// What panicked.
-    pub(super) fell: Option<&'static str>,
+    fell: Option<&'static str>,
 }
 
 impl Front {
@@ -102,6 +102,11 @@ impl Front {
         self.fell = Some(what);
         self.submitter_done = true;
         self.begin_to_stop();
+    }
+
+    /// How it has ended, if nothing else goes wrong.
+    pub(super) fn ended(&self) -> Ended {
+        self.fell.map_or(Ended::Stopped, Ended::Fell)
     }
 
     fn begin_to_stop(&mut self) {

@@ -243,7 +243,7 @@ fn live(
         Ok(engine) => (engine, recovery),
         Err(error) => match waiting.run(&mut front, recovery, &error)? {
             Waited::Open(open) => *open,
-            Waited::Stopped => return Ok(Ended::Stopped),
+            Waited::Stopped => return Ok(front.ended()),
         },
     };
     report(&engine);

@@ -5,6 +5,7 @@
 //! a level, is metered by the agent, is made of others or makes another, the seals are believed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::config::Measure;
 use crate::decimal::Amount;
@@ -20,6 +21,8 @@ use crate::rollup::state::{DimensionState, Measured, Phase, RecordState};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Pending,
+    /// With a person, for AWS refused it.
+    Refused,
     Person,
     Carried,
 }
@@ -31,6 +34,8 @@ struct Waiting {
     spill: Amount,
     place: Place,
     ambiguous: bool,
+    /// The product code of its request.
+    product: String,
     /// Whose books it stands in: a person may have moved its units to the dimension that was meant.
     counts_in: DimensionId,
 }
@@ -105,6 +110,7 @@ impl Ledger {
         for (key, r) in &state.records {
             let place = match r.phase {
                 Phase::Carried => Place::Carried,
+                Phase::Held if r.attempts > 0 => Place::Refused,
                 phase if phase.with_person() => Place::Person,
                 _ => Place::Pending,
             };
@@ -113,7 +119,8 @@ impl Ledger {
             let taker =
                 (0..).map(DimensionId).zip(&state.dimensions).find(|(_, d)| place == Place::Carried && takes(d));
             let counts_in = taker.map_or(key.dimension, |(id, _)| id);
-            let waiting = Waiting { value: r.value(), spill, place, ambiguous: r.ambiguous, counts_in };
+            let product = r.record.request.product_code.clone();
+            let waiting = Waiting { value: r.value(), spill, place, ambiguous: r.ambiguous, product, counts_in };
             ledger.records.insert(*key, waiting);
         }
         ledger
@@ -153,7 +160,7 @@ impl Ledger {
                     Verdict::Accepted { .. } => self.end(answered.key, |account| &mut account.accepted),
                     Verdict::Conflict => (record.place, record.ambiguous) = (Place::Person, false),
                     Verdict::Ambiguous => record.ambiguous = true,
-                    Verdict::Refused if !record.ambiguous => record.place = Place::Person,
+                    Verdict::Refused if !record.ambiguous => record.place = Place::Refused,
                     _ => {}
                 }
             }
@@ -173,7 +180,8 @@ impl Ledger {
                 let key = fixed.record.key;
                 let old = RecordKey { generation: key.generation.wrapping_sub(1), ..key };
                 if let Some(before) = self.records.remove(&old) {
-                    self.records.insert(key, Waiting { place: Place::Pending, ..before });
+                    let product = fixed.record.request.product_code.clone();
+                    self.records.insert(key, Waiting { place: Place::Pending, product, ..before });
                 }
             }
         }
@@ -195,6 +203,11 @@ impl Ledger {
                 None => self.accounts.push(Account::new(rules)),
             }
         }
+        // What AWS refused is sent once more, inside its window and for the same product.
+        let first = setup.at.minus(Duration::from_millis(setup.window_ms));
+        let refused = self.records.iter_mut().filter(|(_, r)| r.place == Place::Refused);
+        let mended = refused.filter(|(key, r)| key.hour.last_second() >= first && r.product == setup.product_code);
+        mended.for_each(|(_, record)| record.place = Place::Pending);
         let from = setup.dimensions.iter().flat_map(|(_, rules)| &rules.from);
         let sources: Vec<String> = from.map(|source| source.name.clone()).collect();
         self.believe_seals_of(&sources);
@@ -286,6 +299,7 @@ impl Ledger {
             spill: waits,
             place,
             ambiguous: false,
+            product: record.request.product_code.clone(),
             counts_in: record.key.dimension,
         };
         self.records.insert(record.key, waiting);
@@ -374,7 +388,7 @@ impl Ledger {
                 open: open + account.spill + waits(Place::Carried),
                 pending: waits(Place::Pending),
                 accepted: account.accepted,
-                with_person: waits(Place::Person),
+                with_person: waits(Place::Person) + waits(Place::Refused),
                 expired: account.expired,
                 included: account.included,
                 discarded: account.discarded,

@@ -44,6 +44,15 @@ impl Echoes {
         self.fresh_after = seq;
     }
 
+    /// Takes in an echo that was read at `seq`. What damage took of the entries it repeats is in it, and goes on from here
+    /// into the next one.
+    fn read(&mut self, seq: u64, echo: &Echo) {
+        self.after = self.fresh_after.max(echo.after);
+        self.older = echo.entries.iter().filter(|echoed| echoed.seq > self.after).cloned().collect();
+        self.fresh.clear();
+        self.fresh_after = seq;
+    }
+
     /// Whether something has not been repeated at all.
     pub(super) fn is_due(&self) -> bool {
         !self.fresh.is_empty()
@@ -97,7 +106,7 @@ impl Folding {
         match &entry {
             Entry::Echo(echo) => {
                 self.mend(echo, changed)?;
-                self.echoes.echoed(e.seq);
+                self.echoes.read(e.seq, echo);
                 return Ok(());
             }
             Entry::Damaged(_) => self.gap = None,

@@ -255,7 +255,8 @@ impl<D: Disk> Engine<D> {
     /// Entries are lost for good: hours that they may have sealed and records that they may have settled wait for a
     /// person.
     fn hold_what_damage_touched(&mut self, now: Timestamp) -> Result<(), LogError> {
-        let through = self.state.current_hour(now);
+        // The clock may have been set back since the lost entries were written.
+        let through = self.state.current_hour(self.state.clocks.last_seen.map_or(now, |seen| seen.max(now)));
         let pending = self.state.records.values().filter(|r| r.phase == Phase::Pending);
         let records: Vec<_> = pending.map(|r| r.record.key).collect();
         tracing::error!(%through, records = records.len(), "damage took entries that stand nowhere else; their hours are held");

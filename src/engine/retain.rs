@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::Engine;
-use super::stretch::{Look, Looked, Pass, forget_before};
+use super::stretch::{Look, Looked, Pass, forget_before, open_until};
 use crate::disk::Disk;
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::state::{Phase, RecordState};
@@ -220,6 +220,7 @@ impl<D: Disk> Engine<D> {
             keep: retention.keep,
             now: confirmed,
             open_from: self.state.open_from,
+            open_until: open_until(&self.state),
             forget_before: forget_before(confirmed, retention.keep),
             stop: Arc::clone(&retention.stop),
         };

@@ -104,7 +104,8 @@ impl<D: Disk> Engine<D> {
         let reached = answer::reached(reply);
         self.heard(reply, None, now);
         self.heed_aws(reply, now)?;
-        self.outbox.probed(reached, reply.retry_after, now);
+        let in_doubt = self.state.clocks.doubt.is_some();
+        self.outbox.probed(reached, in_doubt, reply.retry_after, now);
         self.commit(now)
     }
 

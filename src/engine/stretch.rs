@@ -48,6 +48,8 @@ pub(super) struct Look<D> {
     pub now: Timestamp,
     /// The first hour that is not sealed.
     pub open_from: Hour,
+    /// The last hour with usage that is not sealed.
+    pub open_until: Option<Hour>,
     /// Records of hours before it go from the archive.
     pub forget_before: Hour,
     pub stop: Arc<AtomicBool>,
@@ -97,14 +99,15 @@ impl<D: Disk> Look<D> {
         let removed = retain::remove(&*self.disk, oldest.id).map_err(failed("removing left-over segments"))?;
         self.forget()?;
         let mut retired = None;
-        if self.is_old(behind) {
+        if self.is_old(&headers, behind.id) {
             pass.folded.retain(|stretch| stretch.first >= oldest.id);
             self.fold_ahead(&headers, &mut pass)?;
             let old_enough = |stretch: &Folded| {
-                let header = headers.iter().find(|h| h.id == stretch.next);
                 let forgotten = stretch.keys_until < self.open_from.min(self.now.hour()).previous();
-                let sealed = stretch.open_until.is_none_or(|hour| hour < self.open_from);
-                header.is_some_and(|h| self.is_old(h)) && forgotten && sealed
+                // Or taken back by a clock that was set right, into an hour that was current then.
+                let sealed =
+                    stretch.open_until.is_none_or(|hour| hour < self.open_from || self.open_until < Some(hour));
+                self.is_old(&headers, stretch.next) && forgotten && sealed
             };
             let verified = pass.folded.iter().filter(|stretch| stretch.verified).count() >= VERIFIED;
             if verified
@@ -121,9 +124,11 @@ impl<D: Disk> Look<D> {
         Ok(Looked { pass, retired, removed })
     }
 
-    /// Whether the time to keep what came before this segment is over.
-    fn is_old(&self, behind: &SegmentHeader) -> bool {
-        Timestamp::from_millis(behind.created_ms).plus(self.keep) <= self.now
+    /// Whether the time to keep what came before segment `id` is over. A segment that was begun in what is still to come
+    /// was begun by a clock that was ahead; in truth that was before the one behind it.
+    fn is_old(&self, headers: &[SegmentHeader], id: u64) -> bool {
+        let mut begun = headers.iter().filter(|h| h.id >= id).map(|h| Timestamp::from_millis(h.created_ms));
+        begun.find(|begun| *begun <= self.now).is_some_and(|begun| begun.plus(self.keep) <= self.now)
     }
 
     /// Folds stretches until enough checkpoints are verified, or the log ends.
@@ -145,7 +150,10 @@ impl<D: Disk> Look<D> {
                 Event::Retired(_) => {}
                 Event::Entry { segment, first: true, entry } if entry.kind == kind::CHECKPOINT && segment > from => {
                     let checkpoint: State = entry::decode(entry.payload).map_err(|e| e.to_string())?;
-                    let done = std::mem::replace(&mut stretch, Folded::new(segment));
+                    let mut next = Folded::new(segment);
+                    // Told before its entries, this segment's damage was put down to the stretch that ends here.
+                    next.damaged = stretch.damaged.split_off(stretch.damaged.partition_point(|id| *id < segment));
+                    let done = std::mem::replace(&mut stretch, next);
                     pass.folded.push_back(done.end(segment, &folding.state, checkpoint == folding.state)?);
                     folding.fold(entry, &mut drop)?;
                     if enough(pass) {
@@ -251,10 +259,15 @@ impl Folded {
             let (first, last) = (self.first, next - 1);
             return Err(format!("the checkpoint is not what the entries of segments {first} to {last} come to"));
         }
-        self.open_until = state.dimensions.iter().flat_map(|d| d.open.keys()).max().copied();
+        self.open_until = open_until(state);
         (self.next, self.verified) = (next, verified);
         Ok(self)
     }
+}
+
+/// The last hour with usage that is not sealed.
+pub(super) fn open_until(state: &State) -> Option<Hour> {
+    state.dimensions.iter().flat_map(|d| d.open.keys()).max().copied()
 }
 
 /// Puts what is in the archive into the index.

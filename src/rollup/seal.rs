@@ -18,6 +18,9 @@ use crate::tags::Tags;
 
 /// The largest quantity that one record can hold (AWS).
 pub const QUANTITY_MAX: i64 = 2_147_483_647;
+/// The most units of a dimension that an hour closes with, those carried into it included. Usage above that stays in the
+/// remainder, so that units can be added up without end.
+const UNITS_MAX: i64 = 1 << 53;
 
 impl State {
     /// What closes `hour` and the hours after it through `through`, in which nothing happened. Changes nothing:
@@ -54,8 +57,12 @@ impl State {
         let mut total = covered.left;
         // What is left over from before waits while another dimension is made of this one.
         total.merge(dimension.remainder.iter().filter(|_| !source));
+        let under_way: i64 = dimension.carry.iter().flat_map(|carry| &carry.units).map(|(_, n)| n).sum();
+        let most = unit.times((UNITS_MAX - under_way).max(0)).unwrap_or_default();
+        let beyond = withhold(&mut total, most);
         let rounded = round(&total, unit, rules.round);
         let mut remainder = rounded.remainder;
+        remainder.extend(beyond);
         if source {
             remainder.extend(dimension.remainder.iter().map(|(tags, amount)| (tags.clone(), amount)));
         }
@@ -134,6 +141,24 @@ pub fn capped(record: &Record, at_most: u32, instance: &str) -> Record {
     request.client_token = client_token(&request.product_code, instance, &request.dimension, &fixed.key);
     fixed.value = Amount::from_millionths(in_proportion(record.value.millionths()));
     fixed
+}
+
+/// Takes away what is above `most`: tag set by tag set in order the usage stays as far as it fits.
+fn withhold(total: &mut Tagged, most: Amount) -> Vec<(Tags, Amount)> {
+    let mut beyond = Vec::new();
+    if total.total() <= most {
+        return beyond;
+    }
+    let mut room = most;
+    for (tags, amount) in std::mem::take(total).iter() {
+        let within = amount.min(room);
+        room -= within;
+        total.add(tags, within);
+        if within != amount {
+            beyond.push((tags.clone(), amount - within));
+        }
+    }
+    beyond
 }
 
 struct Rounded {

@@ -125,9 +125,9 @@ impl Outbox {
         }
     }
 
-    /// Takes in what a dry run came to.
-    pub fn probed(&mut self, reached: bool, retry_after: Option<Duration>, now: Timestamp) {
-        self.pause(!reached || self.clock_doubt, retry_after, now);
+    /// Takes in what a dry run came to. `in_doubt`: what time it is is as open as before.
+    pub fn probed(&mut self, reached: bool, in_doubt: bool, retry_after: Option<Duration>, now: Timestamp) {
+        self.pause(!reached || in_doubt || self.clock_doubt, retry_after, now);
         self.probe_first &= !reached;
     }
 

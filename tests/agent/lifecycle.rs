@@ -4,6 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use meterd::disk::RealDisk;
+use meterd::entry::kind;
+use meterd::wal::open;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -23,6 +26,24 @@ fn inodes(world: &World) -> Vec<(PathBuf, u64)> {
     let segments = files(&world.state().join("wal")).into_iter();
     let of_log = segments.filter(|path| !path.to_string_lossy().contains("spare"));
     of_log.map(|path| (path.clone(), fs::metadata(&path).unwrap().ino())).collect()
+}
+
+/// Not only what writers send: seals, answers of AWS and starts too are followed by a mark, and written twice.
+#[test]
+fn what_no_writer_caused_is_marked_and_repeated_too() {
+    let world = World::at_noon();
+    let _agent = world.start();
+    let disk = RealDisk::new(world.state());
+    let kinds = || {
+        let mut kinds = Vec::new();
+        // What is being appended may be seen in part.
+        let _ = open::replay(&disk, 1, kind::CHECKPOINT, &mut |entry| {
+            kinds.push(entry.kind);
+            Ok(())
+        });
+        kinds
+    };
+    wait_until("the start stands in the log twice", || kinds().contains(&kind::ECHO));
 }
 
 #[test]

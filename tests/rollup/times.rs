@@ -35,6 +35,25 @@ fn rounding_up_and_down_is_shown_apart() {
     assert_eq!(rounded, ["9", "-9"]);
 }
 
+/// A writer can report more in an hour than a record, or a number of 64 bits, holds.
+#[test]
+fn units_without_end_wait_for_their_turn() {
+    for round in [Round::Carry, Round::Up, Round::Down] {
+        let mut state = configured(&[rules("drops", Measure::Sum, "0.000001", round)]);
+        let mut reported = Amount::ZERO;
+        for hour in 0..5 {
+            for n in 0..40 {
+                let team = ["blue", "green", "red"][n % 3];
+                add(&mut state, 0, "999999999999.999999", super::tag(team), None, NINE.plus(HOUR * hour));
+                reported += "999999999999.999999".parse().unwrap();
+            }
+            assert_eq!(seal(&mut state), [(0, QUANTITY_MAX as u32)], "{round:?}, hour {hour}");
+            let books = &state.books()[0];
+            assert_eq!((books.received, books.rounded), (reported, Amount::ZERO), "{round:?}, hour {hour}");
+        }
+    }
+}
+
 #[test]
 fn max_is_the_largest_and_last_is_the_latest_moment() {
     let mut state =

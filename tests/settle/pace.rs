@@ -51,6 +51,27 @@ fn what_an_outage_left_goes_out_well_below_the_quota() {
     assert!(gaps.iter().sum::<Duration>() < MINUTE, "and yet they are soon gone: {gaps:?}");
 }
 
+/// An answer without a `Date` settles no doubt: it is asked again, but not in haste.
+#[test]
+fn a_question_that_stays_open_is_asked_less_and_less_often() {
+    let mut world = World::new(true);
+    let mut now = world.now.plus(HOUR * 1000);
+    assert!(world.engine().heed(now).unwrap(), "the clock is in doubt");
+    let silent = Reply { aws_time: None, ..reply(Outcome::DryRunPassed, now) };
+    let (begun, mut asked) = (now, 0);
+    while now < begun.plus(HOUR) {
+        match world.engine().next_sending(now).unwrap() {
+            Sending::Probe(_) => {
+                asked += 1;
+                world.engine().probed(&silent, now).unwrap();
+            }
+            Sending::Wait(until) => now = until,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(asked < 150, "{asked} calls in an hour");
+}
+
 #[test]
 fn failures_make_the_pauses_longer_up_to_five_minutes_and_no_two_fleets_march_in_step() {
     let mut world = World::new(false);

@@ -150,6 +150,22 @@ fn segments_go_and_what_a_user_sees_stays() {
     assert_eq!(read.books(), seen.books);
 }
 
+/// Usage that damage took keeps a stretch from being verified, not the log from getting shorter.
+#[test]
+fn a_damaged_segment_goes_too() {
+    for damaged in 1..5 {
+        let mut life = Life::new(keeping(1));
+        (0..20).for_each(|_| life.hour(2000, &|_| accepted()));
+        assert!(segments(&life.disk).len() > 6, "{:?}", segments(&life.disk));
+        let first = segments(&life.disk)[0];
+        assert_eq!(first, 1);
+        life.disk.rot(&segment::file_name(damaged), SEGMENT as usize / 2, |b| b ^ 1);
+        (0..40).for_each(|_| life.hour(2000, &|_| accepted()));
+        assert_eq!(life.engine.retention_failure(), None, "segment {damaged} damaged");
+        assert!(segments(&life.disk)[0] > 5, "segment {damaged} damaged: {:?}", segments(&life.disk));
+    }
+}
+
 #[test]
 fn a_clock_that_jumps_deletes_nothing() {
     let mut life = Life::new(keeping(1));
@@ -161,6 +177,39 @@ fn a_clock_that_jumps_deletes_nothing() {
         assert_eq!(segments(&life.disk), before);
         assert_eq!(look(&life.engine), seen);
     }
+}
+
+/// Segments that were begun by a clock a year ahead do not keep the log from getting shorter for a year.
+#[test]
+fn segments_begun_by_a_clock_ahead_go_in_their_time() {
+    let options = Options { judge_clock: true, ..keeping(1) };
+    let mut life = Life::new(options);
+    let answer = |now: Timestamp| Reply { aws_time: Some(now), ..reply(Outcome::DryRunPassed) };
+    life.engine.probed(&answer(life.now), life.now).unwrap();
+    (0..3).for_each(|_| life.hour(2000, &|_| accepted()));
+    let (right, ahead) = (life.now, life.now.plus(HOUR * (400 * DAY) as u32));
+    assert!(life.engine.heed(ahead).unwrap(), "a doubt");
+    let before = segments(&life.disk).len();
+    for n in 0..20_000 {
+        let new = NewIncrement { dimension: PLAIN.into(), quantity: Some("1".into()), ..NewIncrement::default() };
+        life.engine.take(Peer::default(), &new, ahead).unwrap();
+        if n % 100 == 0 {
+            life.engine.commit(ahead).unwrap();
+        }
+    }
+    life.engine.commit(ahead).unwrap();
+    let begun_ahead = segments(&life.disk).len();
+    assert!(begun_ahead > before + 1, "{before} segments, {begun_ahead} segments");
+    life.engine.heed(right).unwrap();
+    life.engine.probed(&answer(right), right).unwrap();
+    assert!(life.engine.state().clocks.doubt.is_none());
+    for _ in 0..60 {
+        life.engine.heed(life.now.plus(HOUR)).unwrap();
+        life.engine.probed(&answer(life.now.plus(HOUR)), life.now.plus(HOUR)).unwrap();
+        life.hour(2000, &|_| Reply { aws_time: None, ..accepted() });
+    }
+    assert_eq!(life.engine.retention_failure(), None);
+    assert!(segments(&life.disk)[0] > begun_ahead as u64, "{:?}", segments(&life.disk));
 }
 
 #[test]
