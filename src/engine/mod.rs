@@ -275,6 +275,14 @@ impl<D: Disk> Engine<D> {
     /// Does what is due: seals hours, closes records past their window. Durable when it returns.
     pub fn tick(&mut self, now: Timestamp) -> Result<(), LogError> {
         self.flush_building(now)?;
+        if self.state.instance.is_none() && self.options.instance.is_some() {
+            // It became known while there was no room to write it down.
+            match self.configure(now) {
+                Err(EngineError::Log(error)) => return Err(error),
+                Err(error) => tracing::error!(%error, "the instance's name cannot be written down"),
+                Ok(()) => {}
+            }
+        }
         // By a clock that is not believed nothing ends.
         let believed = self.state.clocks.doubt.is_none();
         self.alive_if_due(now, believed && self.is_seal_due(now))?;

@@ -312,7 +312,7 @@ impl State {
                     self.ended.accepted += 1;
                 }
                 Phase::Expired => {
-                    dimension.totals.expired += record.record.value;
+                    dimension.totals.expired += record.value();
                     self.ended.expired += 1;
                 }
                 Phase::Discarded => {
