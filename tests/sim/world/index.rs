@@ -24,9 +24,10 @@ pub enum Loss {
 
 pub struct IndexDir(PathBuf);
 
-/// The index of a start: on the disk where a day has one there, else in memory.
-pub fn open(dir: Option<&IndexDir>, log: LogId) -> Result<Index, IndexError> {
-    dir.map_or_else(|| Ok(Index::in_memory()), |dir| Index::open(&dir.live(), log))
+/// The index of a start: on the disk where a day has one there, else in memory, where it can be asked only after some
+/// commits.
+pub fn open(dir: Option<&IndexDir>, log: LogId, commits: u32) -> Result<Index, IndexError> {
+    dir.map_or_else(|| Ok(Index::in_memory_after(commits)), |dir| Index::open(&dir.live(), log))
 }
 
 impl IndexDir {

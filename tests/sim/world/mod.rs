@@ -394,8 +394,9 @@ impl World {
         self.poisoned = false;
         let (now, reading) = (self.now(), self.reading());
         let again = (!self.faulty && self.rng.u8(0..4) == 0).then(|| self.disk.fork());
+        let slow = if self.rng.u8(0..4) == 0 { self.rng.u32(1..30) } else { 0 };
         let open = |disk: SimDisk, index: Option<&IndexDir>| {
-            Engine::open(Arc::new(disk), self.config.options(self.named), reading, |log| index::open(index, log))
+            Engine::open(Arc::new(disk), self.config.options(self.named), reading, |log| index::open(index, log, slow))
         };
         match open(self.disk.clone(), self.index.as_ref()) {
             Ok(engine) => self.engine = Some(engine),

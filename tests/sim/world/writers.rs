@@ -317,6 +317,8 @@ impl Writers {
                     self.refused += 1;
                     let error = answer["error"].as_str().unwrap_or_default();
                     let allowed = match (error, line.error) {
+                        // The index is not there yet.
+                        ("not_ready", _) if line.items.iter().any(|i| self.items[*i].key.is_some()) => true,
                         (_, Some(expected)) => error == expected || (excused && answer["retryable"] == true),
                         ("disk_full" | "not_durable", _) => excused,
                         ("unknown_dimension", _) => line.items.iter().any(|i| !names(self.items[*i].dimension)),
