@@ -386,7 +386,7 @@ impl<D: Disk> Engine<D> {
         let at = entry::encode(&now).map_err(unwritable)?;
         if !self.log.fits(at.len()) {
             // A mark is not worth a segment.
-            return Ok(());
+            return self.log.commit();
         }
         self.log.append(kind, &at, Need::Control, now)?;
         self.log.commit()

@@ -21,6 +21,8 @@ use crate::wal::spares::Need;
 pub const AT_BACK_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How far ahead an `at` may lie.
 pub const AT_AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
+/// Bytes that an increment with a key takes in the log, roughly.
+const KEYED_COST: usize = 128;
 /// Longest `id` in bytes.
 pub const ID_BYTES_MAX: usize = 256;
 
@@ -127,6 +129,28 @@ struct Checked {
 impl<D: Disk> Engine<D> {
     /// Takes one increment.
     pub fn take(&mut self, peer: Peer, new: &NewIncrement<'_>, now: Timestamp) -> Result<Taken, Refusal> {
+        let taken = self.take_one(peer, new, now);
+        self.or_full(peer, taken, now)
+    }
+
+    /// Takes all increments of an array, or none.
+    pub fn take_all(&mut self, peer: Peer, news: &[NewIncrement<'_>], now: Timestamp) -> Result<Taken, Refusal> {
+        let taken = self.take_each(peer, news, now);
+        self.or_full(peer, taken, now)
+    }
+
+    /// An index that cannot be opened is the lesser news where the disk is full: that is what to mend.
+    fn or_full(&mut self, peer: Peer, taken: Result<Taken, Refusal>, now: Timestamp) -> Result<Taken, Refusal> {
+        match taken {
+            Err(refusal) if refusal.code == Code::NotReady => {
+                let room = self.make_way(peer, KEYED_COST, now);
+                Err(room.err().map_or(refusal.clone(), |full| Refusal { index: refusal.index, ..full }))
+            }
+            taken => taken,
+        }
+    }
+
+    fn take_one(&mut self, peer: Peer, new: &NewIncrement<'_>, now: Timestamp) -> Result<Taken, Refusal> {
         self.index.look();
         let checked = self.check(peer, new, now)?;
         if let Some(known) = self.known(&checked)? {
@@ -138,8 +162,7 @@ impl<D: Disk> Engine<D> {
         Ok(Taken { seq: self.push(peer, checked, now), count: 1, duplicates: 0 })
     }
 
-    /// Takes all increments of an array, or none.
-    pub fn take_all(&mut self, peer: Peer, news: &[NewIncrement<'_>], now: Timestamp) -> Result<Taken, Refusal> {
+    fn take_each(&mut self, peer: Peer, news: &[NewIncrement<'_>], now: Timestamp) -> Result<Taken, Refusal> {
         self.index.look();
         let mut fresh: Vec<Checked> = Vec::with_capacity(news.len());
         let mut in_array: HashMap<KeyHash, (usize, u64)> = HashMap::new();

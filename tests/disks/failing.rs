@@ -21,7 +21,8 @@ fn until_it_fails(agent: &Agent<'_>, before: impl FnOnce()) -> (u64, u64) {
     let mut clients: Vec<_> = (0..WRITERS).map(|_| agent.lines()).collect();
     let (mut sent, mut acked) = (0, 0);
     let mut round = || {
-        clients.iter_mut().for_each(|client| client.send(format!("{ONE}\n")));
+        // The agent's own mark may have met the failure first: then it is gone already.
+        let gone = clients.iter_mut().any(|client| client.try_send(format!("{ONE}\n")).is_err());
         let answers: Vec<Option<String>> = clients.iter_mut().map(|client| client.line()).collect();
         let answers: Vec<Value> = answers.iter().flatten().map(|line| serde_json::from_str(line).unwrap()).collect();
         let ok = answers.iter().filter(|answer| answer["ok"] == true).count();
@@ -33,7 +34,7 @@ fn until_it_fails(agent: &Agent<'_>, before: impl FnOnce()) -> (u64, u64) {
         };
         let (unknown, no) = (said("not_durable", "unknown"), said("not_ready", "no"));
         assert_eq!(ok + unknown + no, answers.len(), "{answers:?}");
-        assert!(ok == WRITERS || unknown > 0, "somebody waited for the batch that failed: {answers:?}");
+        assert!(ok == WRITERS || unknown > 0 || gone, "somebody waited for the batch that failed: {answers:?}");
         ok == WRITERS
     };
     (0..20).for_each(|n| assert!(round(), "round {n}"));

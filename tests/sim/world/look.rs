@@ -190,7 +190,9 @@ impl World {
         let history = history.read()?;
         let told: BTreeMap<RecordKey, _> = history.iter().map(|r| (r.record.key, r)).collect();
         for (key, known) in &self.ledger.records {
-            if engine.state().records.contains_key(key) {
+            // A machine may be off for years: what is older than 13 months may have been forgotten.
+            let forgotten = key.hour < self.now().hour().start_of_month(13) && !told.contains_key(key);
+            if engine.state().records.contains_key(key) || forgotten {
                 continue;
             }
             let fits = |r: &&RecordState| r.record.request == known.request && r.phase.name() == place(known.place);
