@@ -21,8 +21,8 @@ use crate::wal::spares::Need;
 pub const AT_BACK_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How far ahead an `at` may lie.
 pub const AT_AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
-/// Bytes that an increment with a key takes in the log, roughly.
-const KEYED_COST: usize = 128;
+/// Bytes that an increment with a key may well take in the log.
+const KEYED_COST: usize = 1024;
 /// Longest `id` in bytes.
 pub const ID_BYTES_MAX: usize = 256;
 
