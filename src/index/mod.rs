@@ -12,9 +12,9 @@
 //!
 //! # Where a key is
 //!
-//! First in a table of what is fresh; by [`BATCH`] keys (or as many as a segment of the log holds) it goes to the
-//! [keeper] in a sorted [run], and runs are [merged](merge) into larger ones. A lookup asks the fresh table, up to two
-//! batches on their way, and the [filter] of every run: about ten at a million keys, twenty at the limit.
+//! First in a table of what is fresh; by `BATCH` keys (or as many as a segment of the log holds) it goes to the
+//! `keeper` in a sorted `run`, and runs are merged (`merge`) into larger ones. A lookup asks the fresh table, up to two
+//! batches on their way, and the `filter` of every run: about ten at a million keys, twenty at the limit.
 //!
 //! # Limits
 //!

@@ -2,7 +2,7 @@
 //! full disk is noticed before an increment is taken, not after.
 //!
 //! Two of them are kept back for a full disk. Usage may not take the last spare, so that seals and outcomes can still be
-//! written; and a file of its own, [`COPY`], holds the room for recovery's copy of the newest segment, so that an agent
+//! written; and a file of its own, `COPY`, holds the room for recovery's copy of the newest segment, so that an agent
 //! that is killed on a full disk can start there. Usage is taken only while both stand.
 
 use std::io;
@@ -62,7 +62,7 @@ struct Shared<D> {
 struct Stock {
     ready: Vec<String>,
     next: u64,
-    /// [`COPY`] is there and as long as a segment.
+    /// `COPY` is there and as long as a segment.
     copy: bool,
     /// Why the last attempt to make one failed.
     failure: Option<Failure>,
@@ -121,7 +121,7 @@ impl<D: Disk> Spares<D> {
         Ok(spares)
     }
 
-    /// Makes what is missing in a thread of its own, from now on. Not before recovery has used [`COPY`].
+    /// Makes what is missing in a thread of its own, from now on. Not before recovery has used `COPY`.
     pub fn keep_filled(&mut self) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
         self.filler = Some(thread::Builder::new().name("spares".into()).spawn(move || shared.keep_filling())?);
@@ -149,7 +149,7 @@ impl<D: Disk> Spares<D> {
         Ok(name)
     }
 
-    /// Recovery has made a segment of [`COPY`]; what is there now?
+    /// Recovery has made a segment of `COPY`; what is there now?
     pub fn look_at_copy(&self) {
         let mut stock = self.shared.lock();
         stock.copy = self.shared.has_copy();
@@ -198,7 +198,7 @@ impl<D: Disk> Shared<D> {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether [`COPY`] is there and as long as a segment.
+    /// Whether `COPY` is there and as long as a segment.
     fn has_copy(&self) -> bool {
         self.disk.open(COPY).and_then(|file| file.len()).is_ok_and(|len| len == self.bytes)
     }
