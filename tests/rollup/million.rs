@@ -22,6 +22,8 @@ const CONFIG: &str = r#"
 code = "prod"
 [submit]
 offset = "0s"
+[state]
+retain_days = 3650
 [[dimension]]
 name = "whole"
 [[dimension]]
@@ -223,7 +225,7 @@ fn a_long_life_balances_to_the_last_millionth() {
     let (increments, seed) = (from_env("METERD_ROLLUP_INCREMENTS", 40_000), from_env("METERD_ROLLUP_SEED", 1));
     println!("METERD_ROLLUP_SEED={seed} METERD_ROLLUP_INCREMENTS={increments}");
     fastrand::seed(seed);
-    let world = World::new(CONFIG, NINE);
+    let world = World::keeping_its_index(CONFIG, NINE);
     let rng = Rng::with_seed(seed);
     let mut life = Life { world, rng, put: Sums::new(), keys: 0, acknowledged: 0, resent: 0, refused: 0 };
     while life.acknowledged < increments {

@@ -1,5 +1,4 @@
-//! An engine on a real directory, with a clock that the test turns and an AWS that takes everything or is away. Its index
-//! is made anew from the log at every start.
+//! An engine on a real directory, with a clock that the test turns and an AWS that takes everything or is away.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +29,8 @@ pub struct World {
     boot: BootId,
     booted: Timestamp,
     pub aws_away: bool,
+    /// Reading all of a long log at every start takes too long.
+    keeps_index: bool,
     /// What AWS took, in order.
     pub taken: Vec<Request>,
     answers: u64,
@@ -46,9 +47,19 @@ impl World {
             boot: [1; 16],
             booted: now.minus(Duration::from_secs(86_400)),
             aws_away: false,
+            keeps_index: false,
             taken: Vec::new(),
             answers: 0,
         };
+        world.start();
+        world
+    }
+
+    /// The same with an index that stays where it is.
+    pub fn keeping_its_index(config: &str, now: Timestamp) -> Self {
+        let mut world = World::new(config, now);
+        world.stop();
+        world.keeps_index = true;
         world.start();
         world
     }
@@ -65,10 +76,11 @@ impl World {
     pub fn start(&mut self) {
         let options = Options::of(&self.config, Some("i-0123456789abcdef0".into()), Purpose::Test, true);
         let disk = Arc::new(RealDisk::new(self.dir.path()));
+        let index = self.dir.path().join("index");
         let reading = self.reading();
         self.engine = Some(
-            Engine::open(disk, Options { threads: false, segment_bytes: 1 << 20, ..options }, reading, |_| {
-                Ok(Index::in_memory())
+            Engine::open(disk, Options { threads: false, segment_bytes: 1 << 20, ..options }, reading, |log| {
+                if self.keeps_index { Index::open(&index, log) } else { Ok(Index::in_memory()) }
             })
             .unwrap(),
         );
