@@ -152,6 +152,7 @@ impl<D: Disk> Engine<D> {
 
     fn take_one(&mut self, peer: Peer, new: &NewIncrement<'_>, now: Timestamp) -> Result<Taken, Refusal> {
         self.index.look();
+        let now = self.placing(now);
         let checked = self.check(peer, new, now)?;
         if let Some(known) = self.known(&checked)? {
             return Ok(Taken { seq: known.seq, count: 1, duplicates: 1 });
@@ -164,6 +165,7 @@ impl<D: Disk> Engine<D> {
 
     fn take_each(&mut self, peer: Peer, news: &[NewIncrement<'_>], now: Timestamp) -> Result<Taken, Refusal> {
         self.index.look();
+        let now = self.placing(now);
         let mut fresh: Vec<Checked> = Vec::with_capacity(news.len());
         let mut in_array: HashMap<KeyHash, (usize, u64)> = HashMap::new();
         let mut ids_in_array: HashSet<KeyHash> = HashSet::new();
@@ -257,13 +259,13 @@ impl<D: Disk> Engine<D> {
         recorded.map_err(|error| self.log.poison(&format!("increments that were taken cannot be written: {error}")))
     }
 
+    /// `now`: when it counts as received, see `placing`.
     fn check(&self, peer: Peer, new: &NewIncrement<'_>, now: Timestamp) -> Result<Checked, Refusal> {
         let Some(dimension) = self.names.get(new.dimension.as_ref()) else {
             let message = format!("no dimension {:?}; configured: {}", new.dimension, self.listed);
             return Err(refuse(Code::UnknownDimension, message));
         };
         let (id, measure) = (dimension.id, dimension.measure);
-        let now = self.placing(now);
         if let Some(why) = &dimension.not_reported {
             return Err(refuse(Code::BadRequest, format!("dimension {:?} {why}", new.dimension)));
         }

@@ -111,11 +111,15 @@ impl<D: Disk> Engine<D> {
         self.state.dimensions.iter().any(|d| d.in_force(hour) && d.rules_for(hour).measure == Measure::Uptime)
     }
 
-    /// The moment by which usage is put into an hour: while the clock on the wall is in doubt, where it should be, as
-    /// far as that is known.
+    /// The moment at which usage counts as received, and by which it is put into an hour: while the clock on the wall is in
+    /// doubt, where it should be, as far as that is known. Where a daemon set it back a little, the moment of the newest
+    /// entry: the later of two reports must stay the later one, or a level would be billed that no longer holds.
     pub(super) fn placing(&self, now: Timestamp) -> Timestamp {
         let clocks = &self.state.clocks;
-        clocks.doubt.and_then(|_| clocks.expected(&self.reading)).unwrap_or(now)
+        if let Some(expected) = clocks.doubt.and_then(|_| clocks.expected(&self.reading)) {
+            return expected;
+        }
+        clocks.last_seen.filter(|seen| *seen > now && apart(*seen, now) <= STEP_MAX).unwrap_or(now)
     }
 
     /// Whether the clock on the wall is in doubt and nothing tells where it should be.
