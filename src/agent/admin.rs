@@ -1,4 +1,5 @@
-//! The operator's socket, `admin.sock`: decisions that only root and the agent's own user may make. HTTP/1.1.
+//! The operator's socket, `admin.sock`: decisions that only root and the agent's own user may make. HTTP/1.1, described in
+//! `admin.json`, which `GET /v1/openapi.json` answers there.
 //!
 //! `POST /v1/settle` with `{"hour": "2026-11-21T08:00:00Z", "dimension": "requests", "decision": "accepted"}`; decisions
 //! are `accepted`, `carry`, `write-off` and `retry`; with `carry`, `"to": "other"` names another dimension whose next record
@@ -12,24 +13,34 @@ use std::convert::Infallible;
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
 
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::commands::{Command, Gone, Handle};
-use super::http::{Answer, HEAD_TIMEOUT, json, problem};
-use crate::engine::{self, NotSettled};
+use super::http::reply::{Answer, JSON, json_answer, refusal, refused, with};
+use super::http::request::{Route, Takes, body, refused_by_head};
+use super::http::server;
+use super::http::wire::Wire;
+use crate::engine::{self, Code, NotSettled, Refusal};
 use crate::entry::{Decision, Peer};
 use crate::hour::{Hour, Timestamp};
 use crate::ingest::listener::peer;
 
 /// Longest request in bytes.
 const BODY_BYTES_MAX: usize = 4096;
+
+/// The description of all this.
+const OPENAPI: &str = include_str!("admin.json");
+
+const ROUTES: [Route; 3] = [
+    Route { path: "/v1/settle", takes: Takes::Post },
+    Route { path: "/v1/release", takes: Takes::Post },
+    Route { path: "/v1/openapi.json", takes: Takes::Get },
+];
 
 /// A person's decision as it comes over the socket.
 #[derive(Debug, Deserialize)]
@@ -125,26 +136,30 @@ pub async fn serve(listener: StdListener, core: Handle) {
 async fn connection(stream: UnixStream, core: Handle) -> io::Result<()> {
     let by = peer(&stream)?;
     let service = service_fn(|request| answer(request, by, &core));
-    let server = http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).to_owned();
-    server.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
+    let stream = TokioIo::new(Wire::new(stream, Vec::new()));
+    server().serve_connection(stream, service).await.map_err(io::Error::other)
 }
 
 async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<Answer, Infallible> {
     let own = rustix::process::geteuid().as_raw();
     if by.uid != 0 && by.uid != own {
         let message = format!("user {} may not decide: only root and the agent's own user may", by.uid);
-        return Ok(json(StatusCode::FORBIDDEN, &problem("not_allowed", &message)));
+        return Ok(refused(StatusCode::FORBIDDEN, "not_allowed", &message));
     }
-    let route = (request.method().clone(), request.uri().path().to_owned());
-    let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await;
-    let body = match body {
-        Ok(body) => body.to_bytes(),
-        Err(error) => return Ok(bad_request(&error.to_string())),
+    if let Some(refused) = refused_by_head(&request, &ROUTES) {
+        return Ok(refused);
+    }
+    let path = request.uri().path().to_owned();
+    if path == "/v1/openapi.json" {
+        return Ok(with(StatusCode::OK, JSON, OPENAPI));
+    }
+    let body = match body(request, BODY_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(refused) => return Ok(refused),
     };
-    Ok(match (route.0, route.1.as_str()) {
-        (Method::POST, "/v1/settle") => settle(&body, by, core).await,
-        (Method::POST, "/v1/release") => release(&body, by, core).await,
-        _ => json(StatusCode::NOT_FOUND, &problem("not_found", "paths: POST /v1/settle, POST /v1/release")),
+    Ok(match path.as_str() {
+        "/v1/settle" => settle(&body, by, core).await,
+        _release => release(&body, by, core).await,
     })
 }
 
@@ -179,16 +194,15 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
 }
 
 fn bad_request(why: &str) -> Answer {
-    json(StatusCode::BAD_REQUEST, &problem("bad_request", why))
+    refused(StatusCode::BAD_REQUEST, "bad_request", why)
 }
 
 fn decided(decided: Result<Result<serde_json::Value, NotSettled>, Gone>) -> Answer {
+    let later = |code, why: &dyn std::fmt::Display| refusal(&Refusal { code, message: why.to_string(), index: None });
     match decided {
-        Ok(Ok(done)) => json(StatusCode::OK, &done),
-        Ok(Err(why @ NotSettled::Log(_))) => {
-            json(StatusCode::SERVICE_UNAVAILABLE, &problem("not_durable", &why.to_string()))
-        }
-        Ok(Err(why)) => json(StatusCode::CONFLICT, &problem("not_settled", &why.to_string())),
-        Err(Gone) => json(StatusCode::SERVICE_UNAVAILABLE, &problem("shutting_down", &Gone.to_string())),
+        Ok(Ok(done)) => json_answer(StatusCode::OK, &done),
+        Ok(Err(why @ NotSettled::Log(_))) => later(Code::NotDurable, &why),
+        Ok(Err(why)) => refused(StatusCode::CONFLICT, "not_settled", &why.to_string()),
+        Err(gone) => later(Code::ShuttingDown, &gone),
     }
 }

@@ -16,7 +16,7 @@ use super::commands::Command;
 use super::front::Front;
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::engine::{Code, Engine, NotSettled, Refusal, Taken};
+use crate::engine::{Code, Engine, NotSettled, Refusal, Taken, Tally};
 use crate::hour::{Reading, Timestamp};
 use crate::ingest::taker::{self, NotReady};
 use crate::status;
@@ -266,7 +266,7 @@ impl<D: Disk> Core<D> {
     fn fail_everybody(&mut self, why: &str) {
         self.front.clients.fail_all(why);
         let message = format!("{why}; nothing was recorded, send it again later");
-        let mut nobody = NotReady { code: Code::NotReady, message };
+        let mut nobody = NotReady { code: Code::NotReady, message, tally: Tally::default() };
         self.front.clients.queue_all();
         for token in self.front.clients.read_ready(&mut nobody, self.front.wiring.clock.now()) {
             self.front.clients.answer(token);

@@ -69,7 +69,8 @@ impl Trouble {
         tracing::error!(error = message, "not ready; recovery is tried again");
         let retried = format!("it is tried again by itself, every {} s at the latest", PAUSE_MAX.as_secs());
         let remedy = format!("{}; {retried}", error.remedy());
-        let taker = NotReady { code, message: format!("{message}; nothing was recorded, send it again later") };
+        let message_to_writers = format!("{message}; nothing was recorded, send it again later");
+        let taker = NotReady { code, message: message_to_writers, tally: Tally::default() };
         Trouble { taker, why: Attention { code: attention, message, remedy, since: Some(since.to_string()) } }
     }
 }

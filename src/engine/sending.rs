@@ -11,7 +11,7 @@ use crate::submit::outbox::{Next, spread};
 use crate::wal::LogError;
 use crate::wal::spares::Need;
 
-use super::Engine;
+use super::{Calls, Engine};
 
 /// What the submitter is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct AwsSeen {
     pub clock_skew_ms: Option<i64>,
     /// Since when calls have been failing.
     pub failing_since: Option<Timestamp>,
+    /// What calls came to since the start.
+    pub calls: Calls,
 }
 
 impl<D: Disk> Engine<D> {
@@ -83,6 +85,7 @@ impl<D: Disk> Engine<D> {
     pub fn answered(&mut self, key: RecordKey, reply: &Reply, now: Timestamp) -> Result<(), LogError> {
         let Some(request) = self.request(key) else { return Ok(()) };
         let verdict = answer::judge(reply, &request, self.state.window);
+        self.aws.calls.record(&verdict);
         self.heard(reply, Some(&verdict), now);
         self.heed_aws(reply, now)?;
         self.outbox.answered(key, &verdict, reply.retry_after, now);
@@ -102,6 +105,7 @@ impl<D: Disk> Engine<D> {
     /// Takes in what a dry run came to. Durable when it returns.
     pub fn probed(&mut self, reply: &Reply, now: Timestamp) -> Result<(), LogError> {
         let reached = answer::reached(reply);
+        self.aws.calls.dry_run(reached);
         self.heard(reply, None, now);
         self.heed_aws(reply, now)?;
         let in_doubt = self.state.clocks.doubt.is_some();
