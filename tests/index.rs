@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
+use meterd::config::{Gate, Late, Measure, Offset, Round, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::disk::{Disk, RealDisk};
 use meterd::engine::{Code, Engine, NewIncrement, Options, Taken};
@@ -23,6 +23,7 @@ use meterd::wal::Purpose;
 /// 2026-11-21T09:00:00Z.
 const NINE: Timestamp = Timestamp::from_seconds(1_795_251_600);
 const HOUR: Duration = Duration::from_secs(3600);
+const GATE: Gate = Gate { warn_after: HOUR, close_after: None };
 /// How long something may take that must happen, on a machine however slow.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -143,7 +144,7 @@ fn until_ready<D: Disk>(engine: &mut Engine<D>, now: Timestamp) {
 }
 
 fn attention<D: Disk>(engine: &Engine<D>, now: Timestamp) -> Vec<&'static str> {
-    let found = status(engine, NINE, now).attention;
+    let found = status(engine, &GATE, NINE, now).attention;
     found.iter().map(|a| a.code).filter(|code| code.starts_with("index") || code.starts_with("keys")).collect()
 }
 

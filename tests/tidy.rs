@@ -5,9 +5,29 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module may use only what stands before it.
-const ORDER: [&str; 19] = [
-    "decimal", "hour", "tags", "clock", "disk", "config", "wal", "entry", "rollup", "index", "submit", "engine",
-    "ingest", "status", "view", "audit", "agent", "simulate", "cli",
+const ORDER: [&str; 22] = [
+    "decimal",
+    "hour",
+    "tags",
+    "histogram",
+    "clock",
+    "disk",
+    "config",
+    "wal",
+    "entry",
+    "rollup",
+    "index",
+    "submit",
+    "engine",
+    "ingest",
+    "gate",
+    "status",
+    "metrics",
+    "view",
+    "audit",
+    "agent",
+    "simulate",
+    "cli",
 ];
 
 /// `(module, what it must not mention, why)`.

@@ -15,11 +15,14 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::commands::Command;
 use super::front::Front;
 use crate::clock::Clock;
+use crate::config;
 use crate::disk::Disk;
 use crate::engine::{Code, Engine, NotSettled, Refusal, Taken, Tally};
+use crate::gate;
 use crate::hour::{Reading, Timestamp};
 use crate::ingest::taker::{self, NotReady};
-use crate::status;
+use crate::metrics::{Figures, LogFigures};
+use crate::status::{self, Status};
 use crate::wal::LogError;
 
 /// After this long without an append the log gets a mark that proves its last batch durable.
@@ -48,6 +51,8 @@ pub struct Wiring {
     pub signals: std::os::unix::net::UnixStream,
     /// Set when a signal came that asks for the configuration to be read again.
     pub hangup: Arc<AtomicBool>,
+    /// What the gate keeps to.
+    pub gate: config::Gate,
 }
 
 /// Why the loop ended.
@@ -223,8 +228,21 @@ impl<D: Disk> Core<D> {
                 }
             }
             Command::Status(reply) => {
-                let view = status::status(&self.engine, self.front.started, now);
-                let _ = reply.send(Box::new(view));
+                let _ = reply.send(Box::new(self.status(now)));
+            }
+            Command::Gate(reply) => {
+                let gate = gate::gate(&self.engine, &self.front.wiring.gate, self.front.started, now);
+                let _ = reply.send(gate);
+            }
+            Command::Metrics(reply) => {
+                let figures = Figures {
+                    status: self.status(now),
+                    started: self.front.started,
+                    connections: self.front.clients.count(),
+                    log: Some(LogFigures::of(&self.engine, now)),
+                    tally: self.engine.tally.clone(),
+                };
+                let _ = reply.send(Box::new(figures));
             }
             Command::Records(reply) => {
                 let current = self.engine.state().records.values().cloned().collect();
@@ -250,6 +268,10 @@ impl<D: Disk> Core<D> {
             Command::Fell(what) => self.front.fall(what),
         }
         Ok(())
+    }
+
+    fn status(&self, now: Timestamp) -> Status {
+        status::status(&self.engine, &self.front.wiring.gate, self.front.started, now)
     }
 
     /// Takes what the writers have sent so far, answers it, and closes the log in order.

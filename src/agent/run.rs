@@ -190,7 +190,8 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
         sealed: Arc::clone(&sealed),
         stop: stopping,
     };
-    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup };
+    let gate = config.gate.clone();
+    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup, gate };
     let front = Front::new(sockets.writers, connections(), http, poll, wiring)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -8,6 +8,7 @@ mod building;
 mod configure;
 mod deadlines;
 mod echo;
+mod failing;
 mod keys;
 mod options;
 mod recover;
@@ -21,6 +22,7 @@ mod take;
 mod tally;
 mod watch;
 
+pub use failing::Failing;
 pub use options::Options;
 pub use recover::read_only;
 pub use release::Gone;

@@ -69,7 +69,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// How long after an hour its records go out; not before its grace is over.
-    fn offset(&self) -> Duration {
+    pub(super) fn offset(&self) -> Duration {
         let offset = match (self.options.offset, &self.state.instance) {
             (Offset::Fixed(offset), _) => offset,
             (Offset::Auto, instance) => spread(&self.state.product_code, instance.as_deref().unwrap_or_default()),
@@ -153,7 +153,7 @@ impl<D: Disk> Engine<D> {
         }
         let Some(verdict) = verdict else {
             if !answer::reached(reply) {
-                self.failing(reply, now);
+                self.note_failure(reply, now);
                 self.aws.blocked = reply.outcome == Outcome::NoCredentials;
             }
             // A dry run that passed proves that AWS is there, not that it takes records.
@@ -167,11 +167,11 @@ impl<D: Disk> Engine<D> {
             self.aws.failing_since = None;
             self.aws.last_error = None;
         } else {
-            self.failing(reply, now);
+            self.note_failure(reply, now);
         }
     }
 
-    fn failing(&mut self, reply: &Reply, now: Timestamp) {
+    fn note_failure(&mut self, reply: &Reply, now: Timestamp) {
         self.aws.failing_since.get_or_insert(now);
         self.aws.last_error = Some(reply.message.clone());
     }
