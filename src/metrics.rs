@@ -57,6 +57,8 @@ pub struct LogFigures {
     calls: Calls,
     last_success: Option<Timestamp>,
     failing_s: u64,
+    /// Only where it is judged.
+    skew_ms: Option<i64>,
     /// Measured in sealed hours, by dimension.
     sealed: Vec<(String, Amount)>,
 }
@@ -74,6 +76,7 @@ impl LogFigures {
             calls: engine.aws().calls.clone(),
             last_success: state.last_success,
             failing_s: engine.failing(now).map_or(0, |failing| failing.lasted.as_secs()),
+            skew_ms: engine.aws().clock_skew_ms.filter(|_| engine.options().judge_clock),
             sealed: state.dimensions.iter().map(|d| (d.rules.name.clone(), d.totals.sealed)).collect(),
         }
     }
@@ -194,7 +197,7 @@ fn aws(status: &Status, log: &LogFigures, page: &mut Page) {
     let help = "When AWS last accepted a record, by the agent's clock; nothing if it never has.";
     let mut success = page.family("meterd_last_success_timestamp_seconds", Kind::Gauge, help);
     log.last_success.iter().for_each(|at| success.put(&[], at.millis().div_euclid(1000)));
-    let help = "AWS's clock less this machine's, as its last answer told; nothing before that.";
+    let help = "AWS's clock less this machine's, as its last answer told; nothing where that is not judged.";
     let mut skew = page.family("meterd_clock_skew_seconds", Kind::Gauge, help);
-    status.aws.clock_skew_ms.iter().for_each(|ms| skew.put(&[], Amount::from_millionths(i128::from(*ms) * 1000)));
+    log.skew_ms.iter().for_each(|ms| skew.put(&[], Amount::from_millionths(i128::from(*ms) * 1000)));
 }

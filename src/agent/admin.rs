@@ -25,10 +25,12 @@ use super::http::reply::{Answer, JSON, json_answer, refusal, refused, with};
 use super::http::request::{Route, Takes, body, refused_by_head};
 use super::http::server;
 use super::http::wire::Wire;
+use crate::decimal::Amount;
 use crate::engine::{self, Code, NotSettled, Refusal};
 use crate::entry::{Decision, Peer};
 use crate::hour::{Hour, Timestamp};
 use crate::ingest::listener::peer;
+use crate::wal::LogError;
 
 /// Longest request in bytes.
 const BODY_BYTES_MAX: usize = 4096;
@@ -58,7 +60,7 @@ struct Settle {
 struct Release {
     hour: AnyMoment,
     dimension: String,
-    at_most: Option<u32>,
+    at_most: Option<Units>,
 }
 
 /// An hour, named by any moment in it.
@@ -72,6 +74,22 @@ impl TryFrom<String> for AnyMoment {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let moment = Timestamp::parse(&text).ok_or("hour is neither RFC 3339 nor Unix seconds")?;
         Ok(AnyMoment(moment.hour()))
+    }
+}
+
+/// Billed units: a whole number, which JSON may as well write as `190.0`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "serde_json::Number")]
+struct Units(u32);
+
+impl TryFrom<serde_json::Number> for Units {
+    type Error = &'static str;
+
+    fn try_from(number: serde_json::Number) -> Result<Self, Self::Error> {
+        let amount = Amount::parse_quantity(&number.to_string()).ok();
+        let (units, rest) = amount.ok_or("at_most is no quantity")?.divide(Amount::from_units(1));
+        let units = u32::try_from(units).ok().filter(|_| rest.is_zero());
+        units.map(Units).ok_or("at_most is a whole number below 2^32")
     }
 }
 
@@ -181,6 +199,7 @@ async fn release(body: &[u8], by: Peer, core: &Handle) -> Answer {
         Ok(release) => release,
         Err(why) => return bad_request(&why),
     };
+    let at_most = at_most.map(|units| units.0);
     let released = core.ask(|reply| Command::Release { dimension, hour: hour.0, at_most, by, reply }).await;
     let became = |gone| match gone {
         engine::Gone::ToAws => "sent",
@@ -201,7 +220,8 @@ fn decided(decided: Result<Result<serde_json::Value, NotSettled>, Gone>) -> Answ
     let later = |code, why: &dyn std::fmt::Display| refusal(&Refusal { code, message: why.to_string(), index: None });
     match decided {
         Ok(Ok(done)) => json_answer(StatusCode::OK, &done),
-        Ok(Err(why @ NotSettled::Log(_))) => later(Code::NotDurable, &why),
+        Ok(Err(NotSettled::Log(why @ LogError::Full(_)))) => later(Code::DiskFull, &why),
+        Ok(Err(NotSettled::Log(why))) => later(Code::NotDurable, &why),
         Ok(Err(why)) => refused(StatusCode::CONFLICT, "not_settled", &why.to_string()),
         Err(gone) => later(Code::ShuttingDown, &gone),
     }
