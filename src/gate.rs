@@ -57,11 +57,7 @@ pub struct Gate {
 /// Where the gate of an agent stands that was started at `started`.
 pub fn gate<D: Disk>(engine: &Engine<D>, policy: &config::Gate, started: Timestamp, now: Timestamp) -> Gate {
     let state = engine.state();
-    let open = Gate {
-        gate: Position::Open,
-        reason: None,
-        since: state.last_success.unwrap_or(started).to_string(),
-    };
+    let open = Gate { gate: Position::Open, reason: None, since: state.last_success.unwrap_or(started).to_string() };
     let Some(failing) = engine.failing(now) else { return open };
     let closes = policy.close_after.filter(|after| failing.is_certain && failing.lasted >= *after);
     let (gate, after) = match closes {

@@ -98,7 +98,8 @@ pub fn text(figures: &Figures) -> String {
 
 fn agent(figures: &Figures, page: &mut Page) {
     let status = &figures.status;
-    page.family("meterd_build_info", Kind::Gauge, "1, with the version as a label.").put(&[("version", status.version)], 1);
+    page.family("meterd_build_info", Kind::Gauge, "1, with the version as a label.")
+        .put(&[("version", status.version)], 1);
     let started = figures.started.millis().div_euclid(1000);
     page.one("meterd_start_time_seconds", Kind::Gauge, "When the agent started, by its clock.", started);
     page.one("meterd_ready", Kind::Gauge, "1 if increments are taken.", bit(status.ready));
@@ -106,7 +107,8 @@ fn agent(figures: &Figures, page: &mut Page) {
     for position in Position::ALL {
         gate.put(&[("state", position.name())], bit(position.name() == status.gate));
     }
-    let mut attention = page.family("meterd_attention", Kind::Gauge, "1 for each thing that wants a person's attention.");
+    let mut attention =
+        page.family("meterd_attention", Kind::Gauge, "1 for each thing that wants a person's attention.");
     let mut codes: Vec<&str> = status.attention.iter().map(|a| a.code).collect();
     codes.sort_unstable();
     codes.dedup();
@@ -116,7 +118,8 @@ fn agent(figures: &Figures, page: &mut Page) {
 fn writers(figures: &Figures, page: &mut Page) {
     let (tally, connections) = (&figures.tally, &figures.connections);
     let name = "meterd_refusals_total";
-    let mut refused = page.family(name, Kind::Counter, "Increments, or arrays of them, that were refused since the start, by error.");
+    let mut refused =
+        page.family(name, Kind::Counter, "Increments, or arrays of them, that were refused since the start, by error.");
     tally.refused().for_each(|(code, count)| refused.put(&[("code", code)], count));
     let help = "Increments since the start that were known by their key.";
     page.one("meterd_duplicate_increments_total", Kind::Counter, help, tally.duplicates);
@@ -154,17 +157,29 @@ fn books(books: &[Books], log: &LogFigures, page: &mut Page) {
     log.sealed.iter().for_each(|(dimension, amount)| sealed.put(&[("dimension", dimension)], amount));
     type Column = fn(&Books) -> Amount;
     let columns: [(&str, Kind, &str, Column); 11] = [
-        ("meterd_accepted_units_total", Kind::Counter, "Usage in records that AWS accepted, in usage units.", |b| b.accepted),
+        ("meterd_accepted_units_total", Kind::Counter, "Usage in records that AWS accepted, in usage units.", |b| {
+            b.accepted
+        }),
         ("meterd_expired_units_total", Kind::Counter, "Usage given up past the window, in usage units.", |b| b.expired),
-        ("meterd_included_units_total", Kind::Counter, "Usage covered by the base price, in usage units.", |b| b.included),
-        ("meterd_discarded_units_total", Kind::Counter, "Usage that a person gave up, in usage units.", |b| b.discarded),
+        ("meterd_included_units_total", Kind::Counter, "Usage covered by the base price, in usage units.", |b| {
+            b.included
+        }),
+        ("meterd_discarded_units_total", Kind::Counter, "Usage that a person gave up, in usage units.", |b| {
+            b.discarded
+        }),
         ("meterd_lost_units_total", Kind::Counter, "Usage that damage to the disk took, in usage units.", |b| b.lost),
-        ("meterd_received_units", Kind::Gauge, "Usage received, the open hour's included, in usage units.", |b| b.received),
+        ("meterd_received_units", Kind::Gauge, "Usage received, the open hour's included, in usage units.", |b| {
+            b.received
+        }),
         ("meterd_open_units", Kind::Gauge, "Usage in hours that are not sealed, in usage units.", |b| b.open),
         ("meterd_pending_units", Kind::Gauge, "Usage in records that wait to be sent, in usage units.", |b| b.pending),
-        ("meterd_with_person_units", Kind::Gauge, "Usage in records that wait for a person, in usage units.", |b| b.with_person),
+        ("meterd_with_person_units", Kind::Gauge, "Usage in records that wait for a person, in usage units.", |b| {
+            b.with_person
+        }),
         ("meterd_remainder_units", Kind::Gauge, "Usage below one billed unit, in usage units.", |b| b.remainder),
-        ("meterd_rounded_units", Kind::Gauge, "Usage that rounding added (or took away), in usage units.", |b| b.rounded),
+        ("meterd_rounded_units", Kind::Gauge, "Usage that rounding added (or took away), in usage units.", |b| {
+            b.rounded
+        }),
     ];
     for (name, kind, help, column) in columns {
         let mut family = page.family(name, kind, help);
@@ -177,7 +192,8 @@ fn books(books: &[Books], log: &LogFigures, page: &mut Page) {
 fn records(status: &Status, page: &mut Page) {
     let mut records = page.family("meterd_records", Kind::Gauge, "Records by what has become of them.");
     status.records.iter().for_each(|(state, count)| records.put(&[("state", state)], count));
-    let help = "Seconds until AWS no longer takes the pending record whose window closes first; nothing if none is pending.";
+    let help =
+        "Seconds until AWS no longer takes the pending record whose window closes first; nothing if none is pending.";
     let mut oldest = page.family("meterd_oldest_pending_deadline_seconds", Kind::Gauge, help);
     status.oldest_pending.iter().for_each(|record| oldest.put(&[], record.seconds_left));
 }

@@ -19,9 +19,8 @@ use crate::hour::Timestamp;
 /// A sync slower than this is worth a warning.
 const SYNC_WARN: Duration = Duration::from_secs(1);
 /// Bounds of the counts by how long a commit took, in microseconds.
-const COMMIT_BOUNDS: &[u64] = &[
-    50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 5_000_000,
-];
+const COMMIT_BOUNDS: &[u64] =
+    &[50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 5_000_000];
 
 /// Kinds that the log itself knows; all others it passes through.
 pub mod kind {

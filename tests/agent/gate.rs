@@ -59,7 +59,11 @@ fn it_warns_and_closes_in_an_outage_and_opens_after_it() {
     let (after, back) = (gate(&world), world.clock.now());
     let mut began = seconds(&warned) - HOUR;
     if back - killed < AWAY {
-        assert_eq!((&after["gate"], &after["since"]), (&warned["gate"], &warned["since"]), "a restart begins nothing anew");
+        assert_eq!(
+            (&after["gate"], &after["since"]),
+            (&warned["gate"], &warned["since"]),
+            "a restart begins nothing anew"
+        );
     } else {
         println!("skipped: the restart took so long that the count began anew");
         began = back - 0.1 * HOUR;
@@ -123,15 +127,16 @@ fn while_the_log_cannot_be_opened_it_does_not_close() {
     std::fs::create_dir(&segment).unwrap();
     let mut command = world.run_command();
     let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
-    wait_until("it warns", || {
-        get(&world.socket(), "/v1/gate").is_some_and(|answer| answer.json()["gate"] == "warn")
-    });
+    wait_until("it warns", || get(&world.socket(), "/v1/gate").is_some_and(|answer| answer.json()["gate"] == "warn"));
     let since = seconds(&gate(&world));
     wait_until("hours pass", || world.clock.now() > since + 5.0 * HOUR);
     assert_eq!(gate(&world)["gate"], "warn");
     assert_eq!(get(&world.socket(), "/healthz").unwrap().status, 503);
     let metrics = get(&world.socket(), "/metrics").unwrap().body;
-    assert!(metrics.contains("\nmeterd_ready 0\n") && metrics.contains("\nmeterd_gate_state{state=\"warn\"} 1\n"), "{metrics}");
+    assert!(
+        metrics.contains("\nmeterd_ready 0\n") && metrics.contains("\nmeterd_gate_state{state=\"warn\"} 1\n"),
+        "{metrics}"
+    );
     child.kill().unwrap();
     child.wait().unwrap();
 }

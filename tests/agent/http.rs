@@ -71,7 +71,9 @@ fn whatever_is_refused_is_refused_in_one_shape() {
     let world = World::at_noon();
     let agent = world.start();
     let head = |lines: &str| format!("{lines}\r\nhost: meterd\r\nconnection: close\r\n");
-    let body = |headers: &str| format!("{}{headers}content-length: {}\r\n\r\n{ONE}", head("POST /v1/usage HTTP/1.1"), ONE.len());
+    let body = |headers: &str| {
+        format!("{}{headers}content-length: {}\r\n\r\n{ONE}", head("POST /v1/usage HTTP/1.1"), ONE.len())
+    };
     let long = "a".repeat(300_000);
     let cases = [
         (format!("{}\r\n", head("GET /v1/other HTTP/1.1")), 404, "not_found", ""),
@@ -88,7 +90,12 @@ fn whatever_is_refused_is_refused_in_one_shape() {
         ("GARBAGE\r\n\r\n".into(), 400, "bad_request", "connection: close"),
         (format!("{}content-length: -1\r\n\r\n", head("POST /v1/usage HTTP/1.1")), 400, "bad_request", ""),
         (format!("{}x: {long}\r\n\r\n", head("GET /v1/status HTTP/1.1")), 431, "head_too_large", "connection: close"),
-        (format!("{}{}\r\n", head("GET / HTTP/1.1"), "a: b\r\n".repeat(200)), 431, "head_too_large", "connection: close"),
+        (
+            format!("{}{}\r\n", head("GET / HTTP/1.1"), "a: b\r\n".repeat(200)),
+            431,
+            "head_too_large",
+            "connection: close",
+        ),
     ];
     for (request, expected, error, header) in cases {
         let said = raw(&world.socket(), &request);
@@ -111,11 +118,20 @@ fn http_is_spoken_in_all_its_ways() {
     let n = ONE.len();
     let close = "host: meterd\r\nconnection: close\r\n";
     // As curl says it.
-    let form = format!("POST /v1/usage HTTP/1.1\r\n{close}content-type: application/x-www-form-urlencoded\r\ncontent-length: {n}\r\n\r\n{ONE}");
+    let form = format!(
+        "POST /v1/usage HTTP/1.1\r\n{close}content-type: application/x-www-form-urlencoded\r\ncontent-length: {n}\r\n\r\n{ONE}"
+    );
     assert!(raw(&socket, form).ends_with("{\"ok\":true,\"seq\":1}\n"));
-    let json = format!("POST /v1/usage HTTP/1.1\r\n{close}content-type: Application/JSON; charset=utf-8\r\ncontent-length: {n}\r\n\r\n{ONE}");
+    let json = format!(
+        "POST /v1/usage HTTP/1.1\r\n{close}content-type: Application/JSON; charset=utf-8\r\ncontent-length: {n}\r\n\r\n{ONE}"
+    );
     assert!(raw(&socket, json).ends_with("{\"ok\":true,\"seq\":2}\n"));
-    let chunked = format!("POST /v1/usage HTTP/1.1\r\n{close}transfer-encoding: chunked\r\n\r\n5\r\n{}\r\n{:x}\r\n{}\r\n0\r\n\r\n", &ONE[..5], n - 5, &ONE[5..]);
+    let chunked = format!(
+        "POST /v1/usage HTTP/1.1\r\n{close}transfer-encoding: chunked\r\n\r\n5\r\n{}\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+        &ONE[..5],
+        n - 5,
+        &ONE[5..]
+    );
     assert!(raw(&socket, chunked).ends_with("{\"ok\":true,\"seq\":3}\n"));
     let old = format!("POST /v1/usage HTTP/1.0\r\ncontent-length: {n}\r\n\r\n{ONE}");
     let said = raw(&socket, old);

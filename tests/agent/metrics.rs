@@ -59,7 +59,8 @@ fn promtool(args: &[&str], input: &str) -> Option<String> {
 fn used(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let names = words.filter(|word| word.starts_with("meterd_"));
-    let base = |name: &str| ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end).map(str::to_owned));
+    let base =
+        |name: &str| ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end).map(str::to_owned));
     names.map(|name| base(name).unwrap_or(name.to_owned())).collect()
 }
 
@@ -67,10 +68,17 @@ fn used(text: &str) -> BTreeSet<String> {
 fn they_say_what_status_says_and_prometheus_takes_them() {
     let mut world = World::new(NOON - 60, 1800);
     let aws = FakeAws::simulation(&mut world, &[]);
-    world.configure(&aws.url(), "[[dimension]]\nname = \"requests\"\nunit = \"10\"\n[[dimension]]\nname = \"bytes\"\n", "", "");
+    world.configure(
+        &aws.url(),
+        "[[dimension]]\nname = \"requests\"\nunit = \"10\"\n[[dimension]]\nname = \"bytes\"\n",
+        "",
+        "",
+    );
     let agent = world.start();
     let keyed = r#"{"dimension":"bytes","quantity":"0.000001","key":"a"}"#;
-    for line in [r#"{"dimension":"requests","quantity":"27.5"}"#, keyed, keyed, r#"{"dimension":"no","quantity":1}"#, "{"] {
+    for line in
+        [r#"{"dimension":"requests","quantity":"27.5"}"#, keyed, keyed, r#"{"dimension":"no","quantity":1}"#, "{"]
+    {
         agent.tell(line);
     }
     wait_until("AWS has a record", || agent.status()["records"]["accepted"] == 1);
@@ -179,5 +187,9 @@ fn alerts_fire_in_an_outage_and_not_beside_it() {
     let file = world.path("outage.json");
     std::fs::write(&file, test.to_string()).unwrap();
     let said = promtool(&["test", "rules", file.to_str().unwrap()], "").unwrap();
-    println!("alerts in a simulated outage: {} series, {ticks} scrapes, {}", series.len(), said.trim().replace('\n', " "));
+    println!(
+        "alerts in a simulated outage: {} series, {ticks} scrapes, {}",
+        series.len(),
+        said.trim().replace('\n', " ")
+    );
 }

@@ -44,7 +44,9 @@ fn it_begins_with_what_is_sealed_and_anew_with_each_final_word() {
     let (mut state, ten) = sealed();
     let (keys, minutes) = (keys(&state), |n: u64| ten.plus(Duration::from_secs(n * 60)));
     assert_eq!(state.more.waiting_since, Some(ten));
-    for verdict in [Verdict::NotTaken, Verdict::Blocked, Verdict::Ambiguous, Verdict::OutOfBounds { window_passed: false }] {
+    for verdict in
+        [Verdict::NotTaken, Verdict::Blocked, Verdict::Ambiguous, Verdict::OutOfBounds { window_passed: false }]
+    {
         answer(&mut state, keys[0], verdict, minutes(1));
         assert_eq!(state.more.waiting_since, Some(ten), "nothing of these settles anything");
     }

@@ -51,7 +51,8 @@ pub(in crate::agent) fn refused_by_head<B>(request: &Request<B>, routes: &[Route
         return Some(refused(StatusCode::FORBIDDEN, "not_allowed", "requests with an Origin header are refused"));
     }
     let Some(route) = routes.iter().find(|route| route.path == request.uri().path()) else {
-        let words = |route: &Route| format!("{} {}", if route.takes == Takes::Get { "GET" } else { "POST" }, route.path);
+        let words =
+            |route: &Route| format!("{} {}", if route.takes == Takes::Get { "GET" } else { "POST" }, route.path);
         let paths: Vec<String> = routes.iter().map(words).collect();
         return Some(refused(StatusCode::NOT_FOUND, "not_found", &format!("paths: {}", paths.join(", "))));
     };

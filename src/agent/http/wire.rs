@@ -41,8 +41,10 @@ fn instead_of(head: &[u8]) -> Option<Vec<u8>> {
     let body = format!("{}\n", problem(error, message));
     let length = body.len();
     Some(
-        format!("{status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
-            .into_bytes(),
+        format!(
+            "{status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        )
+        .into_bytes(),
     )
 }
 
