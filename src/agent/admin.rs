@@ -22,7 +22,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::commands::{Command, Gone, Handle};
 use super::http::reply::{Answer, JSON, json_answer, refusal, refused, with};
-use super::http::request::{Route, Takes, body, refused_by_head};
+use super::http::request::{Route, Takes, body, not_found, refused_by_head};
 use super::http::server;
 use super::http::wire::Wire;
 use crate::decimal::Amount;
@@ -177,7 +177,8 @@ async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<A
     };
     Ok(match path.as_str() {
         "/v1/settle" => settle(&body, by, core).await,
-        _release => release(&body, by, core).await,
+        "/v1/release" => release(&body, by, core).await,
+        _ => not_found(&ROUTES),
     })
 }
 

@@ -30,7 +30,7 @@ use crate::ingest::protocol::{self, LINE_BYTES_MAX};
 use crate::metrics;
 use crate::view;
 use reply::{Answer, JSON, json_answer, refusal, with};
-use request::{Route, Takes, body, refused_by_head};
+use request::{Route, Takes, body, not_found, refused_by_head};
 use wire::Wire;
 
 /// How long a request's head may take to arrive, counted from the connection's begin or the answer before.
@@ -120,11 +120,12 @@ async fn route(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<
             with(StatusCode::OK, HeaderValue::from_static(metrics::CONTENT_TYPE), metrics::text(&figures))
         }
         "/v1/openapi.json" => with(StatusCode::OK, JSON, OPENAPI),
-        _healthz => {
+        "/healthz" => {
             let ready = core.ask(Command::Status).await?.ready;
             let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             json_answer(status, &serde_json::json!({ "ready": ready }))
         }
+        _ => not_found(&ROUTES),
     })
 }
 

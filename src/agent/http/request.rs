@@ -51,12 +51,16 @@ pub(in crate::agent) fn refused_by_head<B>(request: &Request<B>, routes: &[Route
         return Some(refused(StatusCode::FORBIDDEN, "not_allowed", "requests with an Origin header are refused"));
     }
     let Some(route) = routes.iter().find(|route| route.path == request.uri().path()) else {
-        let words =
-            |route: &Route| format!("{} {}", if route.takes == Takes::Get { "GET" } else { "POST" }, route.path);
-        let paths: Vec<String> = routes.iter().map(words).collect();
-        return Some(refused(StatusCode::NOT_FOUND, "not_found", &format!("paths: {}", paths.join(", "))));
+        return Some(not_found(routes));
     };
     (!route.takes.allows(request.method())).then(|| not_allowed(route.takes.allow()))
+}
+
+/// The answer where there is nothing.
+pub(in crate::agent) fn not_found(routes: &[Route]) -> Answer {
+    let words = |route: &Route| format!("{} {}", if route.takes == Takes::Get { "GET" } else { "POST" }, route.path);
+    let paths: Vec<String> = routes.iter().map(words).collect();
+    refused(StatusCode::NOT_FOUND, "not_found", &format!("paths: {}", paths.join(", ")))
 }
 
 /// The body of a request, of at most `most` bytes, or the answer that says why not.
@@ -72,14 +76,14 @@ pub(in crate::agent) async fn body(request: Request<Incoming>, most: usize) -> R
     }
     let too_large = || {
         let message = format!("a body of more than {most} bytes");
-        Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &message))
+        refused(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &message)
     };
     if body.size_hint().lower() > most as u64 {
-        return too_large();
+        return Err(too_large());
     }
     match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => too_large(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(refused(StatusCode::BAD_REQUEST, "bad_request", "the body broke off")),
         Err(_) => {
             let message = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
