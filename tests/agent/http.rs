@@ -175,6 +175,15 @@ fn http_is_spoken_in_all_its_ways() {
 }
 
 #[test]
+fn what_does_not_come_is_given_up() {
+    let world = World::at_noon();
+    let _agent = world.start();
+    let said = raw(&world.socket(), format!("POST /v1/usage HTTP/1.1\r\ncontent-length: 99\r\n\r\n{ONE}"));
+    let (status, _, body) = only(&said);
+    assert!(status == 408 && body.contains("\"request_timeout\""), "{said}");
+}
+
+#[test]
 fn a_connection_is_kept_and_takes_request_after_request() {
     let world = World::at_noon();
     let agent = world.start();

@@ -132,7 +132,6 @@ fn alerts_fire_in_an_outage_and_not_beside_it() {
     world.configure(&aws.url(), DIMENSIONS, "", "[gate]\nclose_after = \"4h\"");
     let agent = world.start();
     let mut client = agent.lines();
-    // Noon is the first moment at which nothing was scraped.
     let at = |hours: f64| ((hours * HOUR) / TICK) as usize;
     let ticks = at(11.5);
     let mut series: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -157,13 +156,8 @@ fn alerts_fire_in_an_outage_and_not_beside_it() {
             values.push(value);
         }
     }
-    let input: Vec<Value> = series
-        .iter()
-        .map(|(name, values)| {
-            // What has gone has gone; a gap between two samples is one that was missed.
-            json!({ "series": name, "values": values.join(" ") })
-        })
-        .collect();
+    let input: Vec<Value> =
+        series.iter().map(|(name, values)| json!({ "series": name, "values": values.join(" ") })).collect();
     let firing = |hours: f64, alerts: &[&str]| {
         let alerts: Vec<Value> =
             alerts.iter().map(|name| json!({ "labels": format!("{{alertname=\"{name}\"}}"), "value": 1 })).collect();
@@ -186,10 +180,6 @@ fn alerts_fire_in_an_outage_and_not_beside_it() {
     });
     let file = world.path("outage.json");
     std::fs::write(&file, test.to_string()).unwrap();
-    let said = promtool(&["test", "rules", file.to_str().unwrap()], "").unwrap();
-    println!(
-        "alerts in a simulated outage: {} series, {ticks} scrapes, {}",
-        series.len(),
-        said.trim().replace('\n', " ")
-    );
+    promtool(&["test", "rules", file.to_str().unwrap()], "").unwrap();
+    println!("alerts in a simulated outage: {} series of {ticks} scrapes, as expected", series.len());
 }
