@@ -5,8 +5,8 @@
 
 use std::io;
 
+use super::assemble::Assembler;
 use super::frame::{self, FrameHeader};
-use super::open::Assembler;
 use super::report::io_error;
 use super::scan::{self, Damage, Span};
 use super::segment::{Copies, FRAMES_AT, HeaderError, SegmentHeader};
