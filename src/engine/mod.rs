@@ -5,6 +5,7 @@
 //! (`ok`, a request to AWS) leaves before [`Engine::commit`] has succeeded.
 
 mod building;
+mod code;
 mod configure;
 mod deadlines;
 mod echo;
@@ -20,12 +21,13 @@ mod stretch;
 mod take;
 mod watch;
 
+pub use code::Code;
 pub use options::Options;
 pub use recover::read_only;
 pub use release::Gone;
 pub use sending::Sending;
 pub use settle::NotSettled;
-pub use take::{Code, NewIncrement, Refusal, Taken};
+pub use take::{NewIncrement, Refusal, Taken};
 
 use std::collections::HashMap;
 use std::sync::Arc;
