@@ -250,7 +250,7 @@ impl<D: Disk> Engine<D> {
         if self.log.fits(payload.len()) {
             self.log.append(entry::kind::ECHO, &payload, Need::Control, now)?;
         }
-        self.echoes.echoed(seq);
+        self.echoes.turned(seq);
         Ok(())
     }
 
@@ -331,7 +331,7 @@ impl<D: Disk> Engine<D> {
 
     /// The last hour up to `last` that can be closed along with `hour`, because nothing happened after it.
     fn quiet_through(&self, hour: Hour, last: Hour) -> Hour {
-        if self.state.zero_records == ZeroRecords::All && now_matters(hour, last) {
+        if self.state.zero_records == ZeroRecords::All && each_by_itself(hour, last) {
             return hour;
         }
         let mut through = hour;
@@ -397,7 +397,7 @@ impl<D: Disk> Engine<D> {
 
 /// With `zero_records = "all"` every hour is sealed by itself, unless the agent was away for so long that AWS would
 /// refuse most of them anyway.
-fn now_matters(hour: Hour, last: Hour) -> bool {
+fn each_by_itself(hour: Hour, last: Hour) -> bool {
     last.index().saturating_sub(hour.index()) <= 30 * 24
 }
 
