@@ -74,7 +74,7 @@ pub fn open<D: Disk>(disk: Arc<D>, options: &Options, fold: &mut Fold<'_>) -> Re
     }
     let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
     let start = if headers.is_empty() { 0 } else { pass.start_of_fold(&*disk, &headers, options.checkpoint_kind)? };
-    let last = pass.read(&*disk, headers.get(start..).unwrap_or(&[]), fold)?;
+    let last = pass.read(&*disk, headers.get(start..).unwrap_or(&[]), options.checkpoint_kind, fold)?;
     // From here on files are made and removed: the log is ours, and all of it that counts can be read.
     let spares =
         Spares::take_stock(Arc::clone(&disk), options.segment_bytes).map_err(io_error("looking for spare segments"))?;
@@ -126,7 +126,7 @@ pub fn peek<D: Disk>(disk: &D, checkpoint_kind: u8, fold: &mut Fold<'_>) -> Resu
     let headers = retain::headers(disk)?;
     let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
     let start = if headers.is_empty() { 0 } else { pass.start_of_fold(disk, &headers, checkpoint_kind)? };
-    pass.read(disk, headers.get(start..).unwrap_or(&[]), fold)?;
+    pass.read(disk, headers.get(start..).unwrap_or(&[]), checkpoint_kind, fold)?;
     pass.report.gaps = pass.found;
     Ok(pass.report)
 }
@@ -139,7 +139,7 @@ pub fn replay<D: Disk>(disk: &D, from_seq: u64, checkpoint_kind: u8, fold: &mut 
     while start > 0 && !begins_with_checkpoint(disk, headers.get(start..).unwrap_or(&[]), checkpoint_kind)? {
         start -= 1;
     }
-    pass.read(disk, headers.get(start..).unwrap_or(&[]), fold)?;
+    pass.read(disk, headers.get(start..).unwrap_or(&[]), checkpoint_kind, fold)?;
     pass.report.gaps = pass.found;
     Ok(pass.report)
 }
@@ -298,15 +298,17 @@ impl Pass {
         &mut self,
         disk: &D,
         headers: &[SegmentHeader],
+        checkpoint_kind: u8,
         fold: &mut Fold<'_>,
     ) -> Result<Option<Loaded>, OpenError> {
         let mut assembler = Assembler::default();
-        let mut holes = Holes::before(headers);
+        let mut holes = Holes::before(headers).but_for_checkpoints(checkpoint_kind);
         let mut last = None;
         for (at, header) in headers.iter().enumerate() {
             let end = headers.get(at + 1).map(|next| next.previous_end);
             let loaded = Loaded::read(disk, header, end)?;
             self.report.segments_read += 1;
+            holes.segment(header);
             for (_, frame) in loaded.frames() {
                 let after_gap = holes.meet(&frame);
                 let Some((seq, payload)) = assembler.push(&frame) else { continue };
