@@ -6,15 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meterd::config::{Gate, Late, Measure, Offset, Round, ZeroRecords};
-use meterd::decimal::Amount;
+use meterd::config::{Gate, Measure, Offset};
 use meterd::disk::RealDisk;
 use meterd::engine::{Engine, NewIncrement, Options};
-use meterd::entry::{Peer, Rules};
+use meterd::entry::Peer;
 use meterd::gate::{Position, gate};
 use meterd::hour::{Reading, Timestamp};
 use meterd::index::Index;
-use meterd::wal::Purpose;
+
+#[path = "support/options.rs"]
+mod support;
 
 /// 2026-11-21T09:00:00Z.
 const NINE: Timestamp = Timestamp::from_seconds(1_795_251_600);
@@ -30,32 +31,9 @@ fn reading(boot: u8, uptime: u64, at: u64) -> Reading {
 }
 
 fn open(dir: &Path, reading: Reading) -> Engine<RealDisk> {
-    let requests = Rules {
-        name: "requests".into(),
-        measure: Measure::Sum,
-        sticky: false,
-        unit: Amount::from_units(1),
-        round: Round::Carry,
-        hold_above: None,
-        included: None,
-        from: Vec::new(),
-    };
-    let options = Options {
-        product_code: "product".into(),
-        dimensions: vec![requests],
-        window: minutes(360),
-        late: Late::CarryForward,
-        zero_records: ZeroRecords::Off,
-        region: None,
-        grace: minutes(1),
-        offset: Offset::Fixed(minutes(2)),
-        instance: Some("i-0123456789abcdef0".into()),
-        segment_bytes: 1024 * 1024,
-        purpose: Purpose::Test,
-        judge_clock: true,
-        retain: minutes(7 * 24 * 60),
-        threads: false,
-    };
+    let offset = Offset::Fixed(minutes(2));
+    let options =
+        Options { judge_clock: true, offset, ..support::options(vec![support::rules("requests", Measure::Sum, 1)]) };
     Engine::open(Arc::new(RealDisk::new(dir)), options, reading, |log| Index::open(&dir.join("index"), log)).unwrap()
 }
 

@@ -1,6 +1,6 @@
 //! What became of increments and calls since the start: plain counts, for metrics.
 
-use super::take::Code;
+use super::Code;
 use crate::entry::Verdict;
 use crate::histogram::Histogram;
 
