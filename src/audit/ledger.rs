@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::config::Measure;
 use crate::decimal::Amount;
 use crate::entry::{
-    Decision, DimensionId, Ending, Entry, RecordKey, Released, Rules, Run, Seal, SealedDimension, Setup, Trust, Usage,
-    Verdict,
+    Decision, DimensionId, Ending, Entry, RecordKey, Released, Request, Rules, Run, Seal, SealedDimension, Setup,
+    Trust, Usage, Verdict,
 };
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::State;
@@ -34,8 +34,7 @@ struct Waiting {
     spill: Amount,
     place: Place,
     ambiguous: bool,
-    /// The product code of its request.
-    product: String,
+    request: Request,
     /// Whose books it stands in: a person may have moved its units to the dimension that was meant.
     counts_in: DimensionId,
 }
@@ -119,8 +118,8 @@ impl Ledger {
             let taker =
                 (0..).map(DimensionId).zip(&state.dimensions).find(|(_, d)| place == Place::Carried && takes(d));
             let counts_in = taker.map_or(key.dimension, |(id, _)| id);
-            let product = r.record.request.product_code.clone();
-            let waiting = Waiting { value: r.value(), spill, place, ambiguous: r.ambiguous, product, counts_in };
+            let request = r.record.request.clone();
+            let waiting = Waiting { value: r.value(), spill, place, ambiguous: r.ambiguous, request, counts_in };
             ledger.records.insert(*key, waiting);
         }
         ledger
@@ -139,6 +138,7 @@ impl Ledger {
             Entry::Usage(usage) => return self.usage(usage),
             Entry::Seal(seal) => return self.seal(seal),
             Entry::Attempt(_) | Entry::Started(_) | Entry::Alive(_) | Entry::Echo(_) => {}
+            Entry::End(_) | Entry::CalledOff(_) => {}
             Entry::Damaged(damaged) => {
                 for key in &damaged.records {
                     if let Some(record) = self.records.get_mut(key) {
@@ -180,8 +180,8 @@ impl Ledger {
                 let key = fixed.record.key;
                 let old = RecordKey { generation: key.generation.wrapping_sub(1), ..key };
                 if let Some(before) = self.records.remove(&old) {
-                    let product = fixed.record.request.product_code.clone();
-                    self.records.insert(key, Waiting { place: Place::Pending, product, ..before });
+                    let request = fixed.record.request.clone();
+                    self.records.insert(key, Waiting { place: Place::Pending, request, ..before });
                 }
             }
         }
@@ -205,9 +205,9 @@ impl Ledger {
         }
         // What AWS refused is sent once more, inside its window and for the same product.
         let first = setup.at.minus(Duration::from_millis(setup.window_ms));
-        let refused = self.records.iter_mut().filter(|(_, r)| r.place == Place::Refused);
-        let mended = refused.filter(|(key, r)| key.hour.last_second() >= first && r.product == setup.product_code);
-        mended.for_each(|(_, record)| record.place = Place::Pending);
+        let refused = self.records.values_mut().filter(|r| r.place == Place::Refused);
+        let mended = refused.filter(|r| r.request.timestamp >= first && r.request.product_code == setup.product_code);
+        mended.for_each(|record| record.place = Place::Pending);
         let from = setup.dimensions.iter().flat_map(|(_, rules)| &rules.from);
         let sources: Vec<String> = from.map(|source| source.name.clone()).collect();
         self.believe_seals_of(&sources);
@@ -299,7 +299,7 @@ impl Ledger {
             spill: waits,
             place,
             ambiguous: false,
-            product: record.request.product_code.clone(),
+            request: record.request.clone(),
             counts_in: record.key.dimension,
         };
         self.records.insert(record.key, waiting);

@@ -8,6 +8,7 @@ mod building;
 mod configure;
 mod deadlines;
 mod echo;
+mod ending;
 mod keys;
 mod options;
 mod recover;
@@ -20,6 +21,7 @@ mod stretch;
 mod take;
 mod watch;
 
+pub use ending::{EndSeen, Ending};
 pub use options::Options;
 pub use recover::read_only;
 pub use release::Gone;
@@ -33,7 +35,7 @@ use std::time::Duration;
 
 use crate::config::{self, ZeroRecords};
 use crate::disk::Disk;
-use crate::entry::{self, Answered, Closed, Damaged, Ending, Entry, Verdict};
+use crate::entry::{self, Answered, Closed, Damaged, Ending as RecordEnding, Entry, Verdict};
 use crate::hour::{Hour, Reading, Timestamp};
 use crate::index::{Index, IndexError};
 use crate::rollup::State;
@@ -95,6 +97,8 @@ pub struct Engine<D: Disk> {
     reading: Reading,
     /// What is to be written a second time.
     echoes: Echoes,
+    /// The end of this instance, if it is under way.
+    ending: Option<Ending>,
 }
 
 impl<D: Disk> Engine<D> {
@@ -147,6 +151,7 @@ impl<D: Disk> Engine<D> {
             retention,
             reading,
             echoes,
+            ending: None,
         };
         if damaged {
             engine.hold_what_damage_touched(now)?;
@@ -229,6 +234,7 @@ impl<D: Disk> Engine<D> {
         self.append(entry.kind(), &payload, need, now)?;
         for record in self.state.apply(entry) {
             self.retention.saw(&record);
+            self.ended_for_the_end(&record);
             self.index.add_record(record);
         }
         Ok(())
@@ -290,6 +296,7 @@ impl<D: Disk> Engine<D> {
             self.seal_due(now)?;
             self.fix_anew_due(now)?;
             self.close_late(now)?;
+            self.seal_for_the_end(now)?;
         }
         self.deadlines.say(&self.state, now);
         self.commit(now)?;
@@ -316,12 +323,7 @@ impl<D: Disk> Engine<D> {
             let last = now.minus(self.options.grace).hour().previous();
             let through = self.quiet_through(hour, last);
             let Some(seal) = self.state.seal(hour, through, now) else { return Ok(()) };
-            for sealed in &seal.dimensions {
-                if let Some(record) = &sealed.record {
-                    let (dimension, quantity) = (&record.request.dimension, record.request.quantity);
-                    tracing::info!(%hour, dimension, quantity, "hour sealed");
-                }
-            }
+            ending::say_sealed(&seal);
             self.record(&Entry::Seal(seal), Need::Control, now)?;
         }
         Ok(())
@@ -350,9 +352,9 @@ impl<D: Disk> Engine<D> {
         let late: Vec<_> = late.map(|r| (r.record.key, r.ambiguous)).collect();
         for (key, ambiguous) in late {
             let ending = match (ambiguous, self.state.late) {
-                (true, _) => Ending::InDoubt,
-                (false, config::Late::CarryForward) => Ending::Carried,
-                (false, config::Late::Expire) => Ending::Expired,
+                (true, _) => RecordEnding::InDoubt,
+                (false, config::Late::CarryForward) => RecordEnding::Carried,
+                (false, config::Late::Expire) => RecordEnding::Expired,
             };
             tracing::warn!(record = %key, ?ending, "a record's window has passed");
             self.record(&Entry::Closed(Closed { key, at: now, ending }), Need::Control, now)?;
