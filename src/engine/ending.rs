@@ -63,6 +63,7 @@ impl<D: Disk> Engine<D> {
             self.record(&Entry::End(End { at: now, by, why: why.to_owned() }), Need::Control, now)?;
             let before = self.ending.take();
             let closed = before.as_ref().and_then(|ending| ending.closed).filter(|_| !hour_open);
+            let by = by.or(before.as_ref().and_then(|ending| ending.by));
             let (sends, ended) = before.map_or_else(Default::default, |before| (before.sends, before.ended));
             self.ending = Some(Ending { since: now, by, why: why.to_owned(), closed, sends, ended });
         }
