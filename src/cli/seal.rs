@@ -15,6 +15,9 @@ use crate::view::RecordView;
 
 /// How often the agent is asked how far it is.
 const ASKED_EVERY: Duration = Duration::from_millis(200);
+/// How long an agent that was there may be away: one that died is started again within that, and at a poweroff it is not.
+/// What waits is on its disk either way.
+const AWAY_MAX: Duration = Duration::from_secs(5);
 
 /// Close this instance's last hour: what waits and the open hour are sent at once
 ///
@@ -99,13 +102,17 @@ pub fn run(args: &Seal) -> u8 {
         };
     }
     let mut seen = read(&answer);
-    while !args.cancel && seen.as_ref().is_ok_and(|seen| !seen.is_done()) && Instant::now() < deadline {
+    let mut heard = Instant::now();
+    while !args.cancel
+        && seen.as_ref().is_ok_and(|seen| !seen.is_done())
+        && Instant::now() < deadline
+        && heard.elapsed() < AWAY_MAX
+    {
         sleep(ASKED_EVERY.min(deadline.saturating_duration_since(Instant::now())));
-        // An agent that is away may be there again in time: what waits is on its disk.
         if let Ok(body) = get(&socket, "/v1/seal")
             && let Ok(next) = serde_json::from_slice(&body)
         {
-            answer = next;
+            (answer, heard) = (next, Instant::now());
             seen = read(&answer);
         }
     }
