@@ -176,7 +176,7 @@ fn fact(entry: &Entry, names: &mut Names) -> Described {
         Entry::End(end) => {
             let (at, by) = (end.at.to_string(), end.by.map_or_else(announced, |by| format!("uid {}", by.uid)));
             let fields = json!({ "at": at, "by": end.by.map(peer), "why": end.why });
-            describe_as(format!("this instance ends ({}), says {by}: the hour that goes on is sealed", end.why), fields)
+            describe_as(format!("this instance ends ({}), says {by}", end.why), fields)
         }
         Entry::CalledOff(off) => {
             let (at, by) = (off.at.to_string(), off.by.map_or_else(announced, |by| format!("uid {}", by.uid)));

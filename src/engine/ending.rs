@@ -58,7 +58,7 @@ impl<D: Disk> Engine<D> {
         let joined = by.is_some() && self.ending.as_ref().is_some_and(|ending| ending.by.is_none());
         let hour_open = self.state.open_from <= now.hour();
         if self.ending.is_none() || joined || (hour_open && self.is_closed()) {
-            tracing::warn!(why, "this instance ends: the open hour is sealed and sent");
+            tracing::warn!(why, "this instance ends: what waits and the hour that goes on are sent");
             self.flush_building(now)?;
             self.record(&Entry::End(End { at: now, by, why: why.to_owned() }), Need::Control, now)?;
             let before = self.ending.take();

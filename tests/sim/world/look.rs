@@ -94,6 +94,9 @@ impl World {
         for fact in new {
             let entry = Entry::decode(fact.kind, &fact.payload).map_err(|e| e.to_string())?;
             self.ledger.fold(&entry)?;
+            if self.ledger.ends > self.ends {
+                return Err(format!("an end that nobody asked for: {entry:?}"));
+            }
             self.facts.push(fact);
         }
         Ok(())

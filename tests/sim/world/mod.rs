@@ -136,6 +136,8 @@ pub struct World {
     /// Something was injected since the last start: errors are no surprise.
     faulty: bool,
     poisoned: bool,
+    /// Ends that somebody asked for.
+    ends: usize,
     pub counts: Counts,
 }
 
@@ -178,6 +180,7 @@ impl World {
             seen_skew: None,
             faulty: false,
             poisoned: false,
+            ends: 0,
             counts: Counts::default(),
         }
     }

@@ -208,6 +208,7 @@ impl World {
     pub(super) fn end_of_instance(&mut self, asked: bool) -> Result<(), String> {
         let now = self.now();
         let Some(engine) = &mut self.engine else { return Ok(()) };
+        self.ends += 1;
         let ended = engine.end(asked.then(Peer::default), "drawn", now);
         (self.tick_at, self.submit_at) = (now, now);
         if !self.done(ended)? {

@@ -110,6 +110,8 @@ pub struct Ledger {
     pub doubt: bool,
     /// An end is under way; whether it has closed the hour.
     pub ending: Option<bool>,
+    /// How many there were.
+    pub ends: usize,
     /// A person asked for it.
     asked: bool,
     /// The instance is known.
@@ -192,6 +194,7 @@ impl Ledger {
                 Ok(())
             }
             Entry::End(end) => {
+                self.ends += 1;
                 // By a clock that nobody believes, and for nobody, no hour is closed.
                 self.ending = Some(!self.doubt && self.named && self.is_ahead(end.at));
                 self.asked |= end.by.is_some();
