@@ -163,7 +163,7 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -
         version: env!("CARGO_PKG_VERSION"),
         instance_id: state.instance.clone(),
         product_code: state.product_code.clone(),
-        ready: log.poisoned().is_none(),
+        ready: log.poisoned().is_none() && !engine.is_closed(),
         uptime_s: now.since(started).as_secs(),
         now: now.to_string(),
         log: LogStatus {

@@ -3,8 +3,8 @@
 //! `POST /v1/seal` with `{"final": true}` begins it, with `"why"` in words for the log; asked twice it is the same end.
 //! `{"cancel": true}` calls it off. `GET /v1/seal` tells how far it is. All answer
 //! `{"ok":true,"ending":true,"since":"…","why":"…","closed":"2026-11-21T08:00:00Z","obstacle":null,"sent":[…],"waiting":[…],
-//! "left":[…]}`: the hour that was closed early (null while `obstacle` keeps it open), the records that AWS has answered
-//! for and those that wait, as in `GET /v1/records`, and usage that is in no record (`dimension`, `hour`, `usage`).
+//! "left":[…]}`: the hour that was closed early (null while `obstacle` keeps it open), the records that wait for AWS
+//! no more, with what became of them, and those that do, as in `GET /v1/records`, and usage that is in no record (`dimension`, `hour`, `usage`).
 
 use hyper::StatusCode;
 use serde::Deserialize;

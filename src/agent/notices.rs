@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn only_what_ends_the_instance_is_an_end() {
-        let at = |seconds| Timestamp::from_seconds(1_795_262_400 + seconds);
+        let at = |seconds: i64| Timestamp::from_seconds(1_795_262_400 + seconds);
         let spot = |action: &str| format!(r#"{{"action":"{action}","time":"2026-11-21T12:02:00Z"}}"#);
         for action in ["terminate", "stop", "hibernate"] {
             assert!(announced(Some(&spot(action)), None, at(0)).is_some(), "{action}");

@@ -28,8 +28,8 @@ pub struct Ending {
     pub why: String,
     /// The hour that it closed; none while that cannot be done. Nothing is taken once there is one.
     pub closed: Option<Hour>,
-    /// The records that it is to send.
-    sends: BTreeSet<RecordKey>,
+    /// The records that waited when it closed the hour, and those of that hour.
+    records: BTreeSet<RecordKey>,
     /// Those of them that have left the state, with what became of them.
     ended: Vec<RecordState>,
 }
@@ -41,7 +41,7 @@ pub struct EndSeen {
     pub ending: Option<Ending>,
     /// What keeps the open hour from being sealed, and records from being sent.
     pub obstacle: Option<&'static str>,
-    /// Records of this end that AWS has answered for.
+    /// Records of this end that do not wait for AWS's answer any more, with what became of them.
     pub sent: Vec<RecordState>,
     /// Records that wait for AWS's answer.
     pub waiting: Vec<RecordState>,
@@ -64,8 +64,8 @@ impl<D: Disk> Engine<D> {
             let before = self.ending.take();
             let closed = before.as_ref().and_then(|ending| ending.closed).filter(|_| !hour_open);
             let by = by.or(before.as_ref().and_then(|ending| ending.by));
-            let (sends, ended) = before.map_or_else(Default::default, |before| (before.sends, before.ended));
-            self.ending = Some(Ending { since: now, by, why: why.to_owned(), closed, sends, ended });
+            let (records, ended) = before.map_or_else(Default::default, |before| (before.records, before.ended));
+            self.ending = Some(Ending { since: now, by, why: why.to_owned(), closed, records, ended });
         }
         self.tick(now)
     }
@@ -91,8 +91,8 @@ impl<D: Disk> Engine<D> {
 
     /// How far the end is.
     pub fn end_seen(&self) -> EndSeen {
-        let sends = self.ending.as_ref().map(|ending| &ending.sends);
-        let mine = |r: &&RecordState| sends.is_some_and(|sends| sends.contains(&r.record.key));
+        let records = self.ending.as_ref().map(|ending| &ending.records);
+        let mine = |r: &&RecordState| records.is_some_and(|records| records.contains(&r.record.key));
         let (waiting, rest): (Vec<&RecordState>, Vec<&RecordState>) =
             self.state.records.values().partition(|r| r.phase == Phase::Pending);
         let ended = self.ending.iter().flat_map(|ending| &ending.ended);
@@ -120,8 +120,13 @@ impl<D: Disk> Engine<D> {
         self.state.instance.is_none().then_some("the instance's id is not known yet: nothing can be sealed")
     }
 
-    /// Whether an end has closed the hour.
-    fn is_closed(&self) -> bool {
+    /// Whether an end is under way that could not close its hour yet.
+    pub(super) fn is_end_open(&self) -> bool {
+        self.ending.is_some() && !self.is_closed()
+    }
+
+    /// Whether an end has closed the hour: nothing new is taken.
+    pub fn is_closed(&self) -> bool {
         self.ending.as_ref().is_some_and(|ending| ending.closed.is_some())
     }
 
@@ -135,23 +140,25 @@ impl<D: Disk> Engine<D> {
 
     /// Seals all hours up to the one that goes on, if that is still to be done. Records that wait are the end's too.
     pub(super) fn seal_for_the_end(&mut self, now: Timestamp) -> Result<(), LogError> {
-        if self.ending.is_none() || self.is_closed() || self.obstacle().is_some() {
+        if !self.is_end_open() || self.obstacle().is_some() {
             return Ok(());
         }
         // What the agent meters itself, to this moment.
         self.alive(false)?;
-        let mut hour = self.state.open_from;
+        let first = self.state.open_from;
+        let mut hour = first;
         while hour <= now.hour() {
             let Some(seal) = self.state.seal_early(hour, now, self.moment_for_aws(now)) else { return Ok(()) };
             say_sealed(&seal);
             self.record(&Entry::Seal(seal), Need::Control, now)?;
             hour = self.state.open_from;
         }
-        let pending = self.state.records.values().filter(|r| r.phase == Phase::Pending);
-        let pending: BTreeSet<RecordKey> = pending.map(|r| r.record.key).collect();
+        // Of these hours also what waits for a person.
+        let mine = self.state.records.values().filter(|r| r.phase == Phase::Pending || r.record.key.hour >= first);
+        let mine: BTreeSet<RecordKey> = mine.map(|r| r.record.key).collect();
         if let Some(ending) = &mut self.ending {
             ending.closed = Some(now.hour());
-            ending.sends.extend(pending);
+            ending.records.extend(mine);
         }
         Ok(())
     }
@@ -166,7 +173,7 @@ impl<D: Disk> Engine<D> {
     /// Takes note of a record that has left the state.
     pub(super) fn ended_for_the_end(&mut self, record: &RecordState) {
         if let Some(ending) = &mut self.ending
-            && ending.sends.contains(&record.record.key)
+            && ending.records.contains(&record.record.key)
         {
             ending.ended.push(record.clone());
         }

@@ -305,6 +305,9 @@ impl<D: Disk> Engine<D> {
 
     /// The next moment at which `tick` has something to do.
     pub fn next_tick(&self, now: Timestamp) -> Timestamp {
+        if self.is_end_open() {
+            return now;
+        }
         let seal = self.state.open_from.end().plus(self.options.grace).max(now);
         let deadlines = self.state.records.values().filter(|r| r.phase == Phase::Pending && !r.in_flight);
         let deadline = deadlines.map(|r| r.deadline(self.state.window)).min();

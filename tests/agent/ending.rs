@@ -228,7 +228,9 @@ fn called_off_by_a_person_usage_is_taken_into_the_next_hour() {
     assert!(is_refused(&agent));
     // What is known already is not new.
     assert_eq!(agent.tell(keyed)["duplicate"], true);
-    assert_eq!(world.run(&["status"]).code, 1);
+    let status = world.run(&["status"]);
+    assert_eq!(status.code, 1);
+    assert!(status.stdout.starts_with("usage is NOT being taken"), "{status:?}");
     assert_eq!(world.run(&["seal", "--cancel"]).code, 0);
     assert_eq!(world.run(&["seal", "--cancel"]).code, 0, "twice is as good as once");
     add(&agent, 1);
