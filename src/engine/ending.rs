@@ -19,7 +19,7 @@ use crate::wal::spares::Need;
 
 /// An end under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ending {
+pub struct EndUnderWay {
     /// Since when.
     pub since: Timestamp,
     /// Who asked for it; none where instance metadata announced it.
@@ -38,7 +38,7 @@ pub struct Ending {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndSeen {
     /// The end under way.
-    pub ending: Option<Ending>,
+    pub ending: Option<EndUnderWay>,
     /// What keeps the open hour from being sealed, and records from being sent.
     pub obstacle: Option<&'static str>,
     /// Records of this end that do not wait for AWS's answer any more, with what became of them.
@@ -65,7 +65,7 @@ impl<D: Disk> Engine<D> {
             let closed = before.as_ref().and_then(|ending| ending.closed).filter(|_| !hour_open);
             let by = by.or(before.as_ref().and_then(|ending| ending.by));
             let (records, ended) = before.map_or_else(Default::default, |before| (before.records, before.ended));
-            self.ending = Some(Ending { since: now, by, why: why.to_owned(), closed, records, ended });
+            self.ending = Some(EndUnderWay { since: now, by, why: why.to_owned(), closed, records, ended });
         }
         self.tick(now)
     }
@@ -85,7 +85,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// The end under way.
-    pub fn ending(&self) -> Option<&Ending> {
+    pub fn ending(&self) -> Option<&EndUnderWay> {
         self.ending.as_ref()
     }
 

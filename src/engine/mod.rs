@@ -21,7 +21,7 @@ mod stretch;
 mod take;
 mod watch;
 
-pub use ending::{EndSeen, Ending};
+pub use ending::{EndSeen, EndUnderWay};
 pub use options::Options;
 pub use recover::read_only;
 pub use release::Gone;
@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use crate::config::{self, ZeroRecords};
 use crate::disk::Disk;
-use crate::entry::{self, Answered, Closed, Damaged, Ending as RecordEnding, Entry, Verdict};
+use crate::entry::{self, Answered, Closed, Damaged, Ending, Entry, Verdict};
 use crate::hour::{Hour, Reading, Timestamp};
 use crate::index::{Index, IndexError};
 use crate::rollup::state::Phase;
@@ -98,7 +98,7 @@ pub struct Engine<D: Disk> {
     /// What is to be written a second time.
     echoes: Echoes,
     /// The end of this instance, if it is under way.
-    ending: Option<Ending>,
+    ending: Option<EndUnderWay>,
 }
 
 impl<D: Disk> Engine<D> {
@@ -355,9 +355,9 @@ impl<D: Disk> Engine<D> {
         let late: Vec<_> = late.map(|r| (r.record.key, r.ambiguous)).collect();
         for (key, ambiguous) in late {
             let ending = match (ambiguous, self.state.late) {
-                (true, _) => RecordEnding::InDoubt,
-                (false, config::Late::CarryForward) => RecordEnding::Carried,
-                (false, config::Late::Expire) => RecordEnding::Expired,
+                (true, _) => Ending::InDoubt,
+                (false, config::Late::CarryForward) => Ending::Carried,
+                (false, config::Late::Expire) => Ending::Expired,
             };
             tracing::warn!(record = %key, ?ending, "a record's window has passed");
             self.record(&Entry::Closed(Closed { key, at: now, ending }), Need::Control, now)?;
