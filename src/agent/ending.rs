@@ -4,7 +4,8 @@
 //! `{"cancel": true}` calls it off. `GET /v1/seal` tells how far it is. All answer
 //! `{"ok":true,"ending":true,"since":"…","why":"…","closed":"2026-11-21T08:00:00Z","obstacle":null,"sent":[…],"waiting":[…],
 //! "left":[…]}`: the hour that was closed early (null while `obstacle` keeps it open), the records that wait for AWS
-//! no more, with what became of them, and those that do, as in `GET /v1/records`, and usage that is in no record (`dimension`, `hour`, `usage`).
+//! no more, with what became of them, and those that do, as in `GET /v1/records`, and usage that is in no record
+//! (`dimension`, `hour`, `usage`).
 
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -59,7 +60,10 @@ pub(super) async fn seen(core: &Handle) -> Answer {
 fn shown(seen: Result<Result<EndSeen, LogError>, Gone>) -> Answer {
     match seen {
         Ok(Ok(seen)) => http::json(StatusCode::OK, &view(&seen)),
-        Ok(Err(why)) => http::json(StatusCode::SERVICE_UNAVAILABLE, &problem("not_durable", &why.to_string())),
+        Ok(Err(why)) => {
+            let code = if matches!(why, LogError::Full(_)) { "disk_full" } else { "not_durable" };
+            http::json(StatusCode::SERVICE_UNAVAILABLE, &problem(code, &why.to_string()))
+        }
         Err(Gone) => http::json(StatusCode::SERVICE_UNAVAILABLE, &problem("shutting_down", &Gone.to_string())),
     }
 }

@@ -30,9 +30,9 @@ impl State {
         self.close(hour, through, at, None)
     }
 
-    /// What closes `hour` before it is over, or before its grace is. Its records are stamped with `moment`, which must not lie in what AWS
-    /// takes for the future, or with the hour's last second if that is past. There is no record of nothing: AWS wants
-    /// that of whole hours only.
+    /// What closes `hour` before it is over, or before its grace is. Its records are stamped with `moment`, which must not
+    /// lie in what AWS takes for the future, or with the hour's last second if that is past. There is no record of
+    /// nothing: AWS wants that of whole hours only.
     pub fn seal_early(&self, hour: Hour, at: Timestamp, moment: Timestamp) -> Option<Seal> {
         self.close(hour, hour, at, Some(moment))
     }
