@@ -5,5 +5,6 @@ pub mod describe;
 mod ends;
 mod ledger;
 mod verify;
+mod waiting;
 
 pub use verify::{Finding, Report, verify};

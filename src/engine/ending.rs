@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Engine;
-use super::take::{Code, Refusal, refuse};
+use super::code::Code;
+use super::take::{Refusal, refuse};
 use crate::disk::Disk;
 use crate::entry::{CalledOff, End, Entry, Peer, RecordKey, Seal};
 use crate::hour::{Hour, Timestamp};
