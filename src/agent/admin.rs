@@ -8,6 +8,8 @@
 //!
 //! `POST /v1/release` with `{"hour": "…", "dimension": "requests", "at_most": 1000}` (`at_most` may be left out) sends a
 //! record that waits because it is above `hold_above`. 200 `{"ok":true,"became":"sent"}`, or `"carried"` past its window.
+//!
+//! `POST /v1/seal`: see [`super::ending`].
 
 use std::convert::Infallible;
 use std::io;
@@ -15,12 +17,13 @@ use std::os::unix::net::UnixListener as StdListener;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::commands::{Command, Gone, Handle};
+use super::ending;
 use super::http::reply::{Answer, JSON, json_answer, refusal, refused, with};
 use super::http::request::{Route, Takes, body, not_found, refused_by_head};
 use super::http::server;
@@ -38,9 +41,10 @@ const BODY_BYTES_MAX: usize = 4096;
 /// The description of all this.
 const OPENAPI: &str = include_str!("admin.json");
 
-const ROUTES: [Route; 3] = [
+const ROUTES: [Route; 4] = [
     Route { path: "/v1/settle", takes: Takes::Post },
     Route { path: "/v1/release", takes: Takes::Post },
+    Route { path: "/v1/seal", takes: Takes::Both },
     Route { path: "/v1/openapi.json", takes: Takes::Get },
 ];
 
@@ -168,8 +172,10 @@ async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<A
         return Ok(refused);
     }
     let path = request.uri().path().to_owned();
-    if path == "/v1/openapi.json" {
-        return Ok(with(StatusCode::OK, JSON, OPENAPI));
+    match (request.method() == Method::POST, path.as_str()) {
+        (false, "/v1/openapi.json") => return Ok(with(StatusCode::OK, JSON, OPENAPI)),
+        (false, "/v1/seal") => return Ok(ending::seen(core).await),
+        _ => {}
     }
     let body = match body(request, BODY_BYTES_MAX).await {
         Ok(body) => body,
@@ -178,6 +184,7 @@ async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<A
     Ok(match path.as_str() {
         "/v1/settle" => settle(&body, by, core).await,
         "/v1/release" => release(&body, by, core).await,
+        "/v1/seal" => ending::seal(&body, by, core).await,
         _ => not_found(&ROUTES),
     })
 }
@@ -213,17 +220,26 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|e| e.to_string())
 }
 
-fn bad_request(why: &str) -> Answer {
+pub(super) fn bad_request(why: &str) -> Answer {
     refused(StatusCode::BAD_REQUEST, "bad_request", why)
 }
 
 fn decided(decided: Result<Result<serde_json::Value, NotSettled>, Gone>) -> Answer {
-    let later = |code, why: &dyn std::fmt::Display| refusal(&Refusal { code, message: why.to_string(), index: None });
     match decided {
         Ok(Ok(done)) => json_answer(StatusCode::OK, &done),
-        Ok(Err(NotSettled::Log(why @ LogError::Full(_)))) => later(Code::DiskFull, &why),
-        Ok(Err(NotSettled::Log(why))) => later(Code::NotDurable, &why),
+        Ok(Err(NotSettled::Log(why))) => not_written(&why),
         Ok(Err(why)) => refused(StatusCode::CONFLICT, "not_settled", &why.to_string()),
-        Err(gone) => later(Code::ShuttingDown, &gone),
+        Err(Gone) => stopping(),
     }
+}
+
+/// The answer where a decision could not be written down.
+pub(super) fn not_written(why: &LogError) -> Answer {
+    let code = if matches!(why, LogError::Full(_)) { Code::DiskFull } else { Code::NotDurable };
+    refusal(&Refusal { code, message: why.to_string(), index: None })
+}
+
+/// The answer where nobody is left to decide anything.
+pub(super) fn stopping() -> Answer {
+    refusal(&Refusal { code: Code::ShuttingDown, message: Gone.to_string(), index: None })
 }

@@ -23,6 +23,8 @@ pub(super) fn moment(entry: &Entry) -> Option<Timestamp> {
         Entry::Released(e) => Some(e.at),
         Entry::FixedAnew(e) => Some(e.at),
         Entry::Damaged(e) => Some(e.at),
+        Entry::End(e) => Some(e.at),
+        Entry::CalledOff(e) => Some(e.at),
         Entry::Started(_) | Entry::Alive(_) | Entry::Clock(_) | Entry::Echo(_) => None,
     }
 }
