@@ -6,6 +6,7 @@ use std::sync::mpsc::Sender;
 use mio::Waker;
 use tokio::sync::oneshot;
 
+use crate::doctor::Finding;
 use crate::engine::{self, NotSettled, Refusal, Sending, Taken};
 use crate::entry::{Decision, Peer, RecordKey};
 use crate::hour::Hour;
@@ -66,6 +67,8 @@ pub enum Command {
         /// What became of it.
         reply: oneshot::Sender<Result<engine::Gone, NotSettled>>,
     },
+    /// The checks that fail; those of before no longer count.
+    Checked(Vec<Finding>),
     /// The submitter has finished its last call.
     SubmitterDone,
     /// This part of the agent panicked: a restart is better than going on without it.

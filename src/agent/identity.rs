@@ -52,7 +52,7 @@ pub fn of_machine(root: &Path) -> Identity {
     }
 }
 
-fn is_instance_id(text: &str) -> bool {
+pub(super) fn is_instance_id(text: &str) -> bool {
     text.strip_prefix("i-").is_some_and(|hex| hex.len() >= 8 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 

@@ -5,6 +5,7 @@
 //! never leaves the core's thread, and nothing that AWS, metadata or a slow reader does can hold it up.
 
 pub mod admin;
+pub mod checks;
 pub mod clients;
 pub mod commands;
 pub mod core;

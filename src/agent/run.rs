@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::admin;
+use super::checks;
 use super::clients::CONNECTIONS_MAX;
 use super::commands::{Command, Handle};
 use super::core::{self, Core, Ended, Wiring};
@@ -190,10 +191,12 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
         sealed: Arc::clone(&sealed),
         stop: stopping,
     };
+    let machines_clock = Arc::clone(&clock);
     let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup };
     let front = Front::new(sockets.writers, connections(), http, poll, wiring)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let examined = (!own_clock).then(|| (config.clone(), machines_clock));
     let ask = identity == Identity::AskMetadata;
     let beside = thread::Builder::new().name("tokio".into()).spawn(move || {
         let tasks = tokio::task::LocalSet::new();
@@ -208,6 +211,9 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
             });
             if ask {
                 tokio::task::spawn_local(identity::ask_metadata(handle.clone()));
+            }
+            if let Some((config, clock)) = examined {
+                tokio::task::spawn_local(checks::run(config, clock, handle.clone()));
             }
             tokio::task::spawn_local(admin::serve(sockets.admin, handle.clone()));
             http::serve(clients, handle).await;

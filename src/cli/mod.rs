@@ -5,6 +5,7 @@ pub mod check_config;
 pub mod client;
 pub mod clock_flags;
 pub mod demo;
+pub mod doctor;
 pub mod exit;
 pub mod inspect;
 pub mod records;
@@ -44,6 +45,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Release(release::Release),
     CheckConfig(check_config::CheckConfig),
+    Doctor(doctor::DoctorArgs),
     SimulateAws(simulate_aws::SimulateAws),
 }
 
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Release(args) => release::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::SimulateAws(args) => return simulate_aws::run(args),
     };
     ExitCode::from(code)
