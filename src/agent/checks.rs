@@ -64,14 +64,14 @@ async fn look(config: Config, clock: Arc<dyn Clock>, core: Handle) -> Result<(),
         let ask: Vec<String> = unasked.iter().filter(|_| status.ready).cloned().collect();
         let mut findings = doctor.examine(&ask, &|_| {}).await;
         for finding in &findings {
+            if let Finding { check, state: State::Fails, found, remedy } = finding {
+                tracing::warn!(check, found, "do" = remedy, "a check fails");
+            }
             let Some(name) = finding.dimension().filter(|_| finding.state != State::Unknown) else { continue };
             unasked.remove(name);
             refused.extend((finding.state == State::Fails).then(|| finding.clone()));
         }
         findings.retain(|finding| finding.state == State::Fails && finding.dimension().is_none());
-        for Finding { check, found, remedy, .. } in &findings {
-            tracing::warn!(check, found, "do" = remedy, "a check fails");
-        }
         let done = findings.is_empty() && unasked.is_empty();
         findings.extend(refused.iter().cloned());
         core.tell(Command::Checked(findings))?;

@@ -61,7 +61,8 @@ pub fn run(args: &DoctorArgs) -> u8 {
     if args.json {
         say!("{}", serde_json::to_value(&findings).unwrap_or_default());
     } else {
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let colour =
+            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         say!("meterd doctor: {heading}\n\n{}", shown(&findings, colour).trim_end());
     }
     if findings.iter().any(|finding| finding.state == State::Fails) { exit::REFUSED } else { exit::FINE }
@@ -98,6 +99,6 @@ fn shown(findings: &[Finding], colour: bool) -> String {
     }
     let count = |wanted| findings.iter().filter(|finding| finding.state == wanted).count();
     let (ok, fails, unknown) = (count(State::Ok), count(State::Fails), count(State::Unknown));
-    let _ = writeln!(out, "\n{ok} ok, {fails} fail, {unknown} unknown");
+    let _ = writeln!(out, "\n{ok} ok, {fails} fails, {unknown} unknown");
     out
 }

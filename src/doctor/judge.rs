@@ -25,18 +25,21 @@ pub(super) fn callable_region(config: &Config, facts: &Facts) -> Option<String> 
     }
 }
 
-/// Whether a dry run of another dimension would be answered the same.
+/// Whether a dry run of another dimension would be answered the same, or not at all.
 pub(super) fn speaks_for_all(reply: &Reply) -> bool {
     matches!(verdict(reply), Verdict::Blocked)
         || matches!(code(reply), "InvalidProductCode" | "CustomerNotEntitled" | "InvalidEndpointRegion")
-        || matches!(reply.outcome, Outcome::NotSent)
+        || is_unanswered(reply)
+}
+
+fn is_unanswered(reply: &Reply) -> bool {
+    matches!(reply.outcome, Outcome::NotSent | Outcome::NoAnswer)
 }
 
 /// All findings but those of the machine.
 pub(super) fn findings(config: &Config, machine: &Machine, dimensions: &[String], facts: &Facts) -> Vec<Finding> {
     let case = Case { config, machine, facts };
-    let mut all =
-        vec![case.instance(), case.region(), case.role(), case.network(), case.clock(), case.product_code()];
+    let mut all = vec![case.instance(), case.region(), case.role(), case.network(), case.clock(), case.product_code()];
     all.extend(dimensions.iter().map(|name| case.dimension(name)));
     all
 }
@@ -225,6 +228,12 @@ impl Case<'_> {
                 "remove submit.endpoint_url before going live",
             ),
             None => Finding::ok(check, format!("{host} answers{through} in {ms} ms")),
+            Some(Trouble::Name(why) | Trouble::Route(why) | Trouble::Answer(why))
+                if self.config.submit.endpoint_url.is_some() =>
+            {
+                let remedy = "see that somebody listens there, or remove submit.endpoint_url: AWS has its own address";
+                Finding::fails(check, format!("{url}, as submit.endpoint_url says, does not answer: {why}"), remedy)
+            }
             Some(Trouble::Name(why)) => Finding::fails(
                 check,
                 format!("the name {host} cannot be looked up: {why}"),
@@ -253,7 +262,8 @@ impl Case<'_> {
     fn clock(&self) -> Finding {
         let check = "clock";
         let Some(skew) = self.facts.skew_ms else {
-            return Finding::unknown(check, "AWS's clock was not heard", "mend the line `network` first");
+            let first = if self.facts.reached.is_some() { "network" } else { "region" };
+            return Finding::unknown(check, "AWS's clock was not heard", format!("mend the line `{first}` first"));
         };
         let apart = Duration::from_millis(skew.unsigned_abs());
         if skew.abs() <= SKEW_WARN_MS {
@@ -286,11 +296,13 @@ impl Case<'_> {
             return Finding::fails(check, found, remedy);
         }
         if let Some(refused) = self.replied("InvalidProductCode") {
-            let remedy = "copy the product code from the listing in the AWS Marketplace Management Portal into product.code";
+            let remedy =
+                "copy the product code from the listing in the AWS Marketplace Management Portal into product.code";
             return Finding::fails(check, format!("{code}: AWS says {}", refused.message), remedy);
         }
         if let Some(refused) = self.replied("CustomerNotEntitled") {
-            let remedy = "subscribe this account to the listing (AWS Marketplace console), and launch the instance from there";
+            let remedy =
+                "subscribe this account to the listing (AWS Marketplace console), and launch the instance from there";
             return Finding::fails(check, format!("{code}: AWS says {}", refused.message), remedy);
         }
         match &self.facts.codes {
@@ -312,6 +324,9 @@ impl Case<'_> {
         let check = format!("dimension:{name}");
         let Some((_, reply)) = self.facts.replies.iter().find(|(asked, _)| asked == name) else {
             let first = match (&self.facts.key, &self.facts.reached, self.facts.replies.last()) {
+                (_, _, Some((_, reply))) if is_unanswered(reply) => {
+                    return Finding::unknown(check, "not asked", "run this again in a minute");
+                }
                 (_, _, Some((_, reply))) => self.cause(reply),
                 (None, _, _) | (_, None, _) => "region",
                 (_, Some(reached), _) if reached.trouble.is_some() => "network",
@@ -323,7 +338,8 @@ impl Case<'_> {
         match (&reply.outcome, verdict(reply)) {
             (Outcome::DryRunPassed | Outcome::Accepted { .. }, _) => Finding::ok(check, "AWS takes it (a dry run)"),
             (Outcome::Error { code, .. }, _) if code == "InvalidUsageDimension" => {
-                let meant = meant(name, &reply.message).map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
+                let meant =
+                    meant(name, &reply.message).map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
                 let remedy = format!(
                     "{meant}write the dimension's API name exactly as it is published in the listing (capitals count): \
                      [[dimension]] name"
@@ -344,7 +360,6 @@ impl Case<'_> {
     /// The line that an answer which is not about its dimension belongs to.
     fn cause(&self, reply: &Reply) -> &'static str {
         match code(reply) {
-            _ if reply.outcome == Outcome::NotSent => "network",
             "InvalidProductCode" | "CustomerNotEntitled" => "product_code",
             "InvalidEndpointRegion" => "region",
             _ if self.clock_is_wrong() => "clock",
@@ -379,8 +394,8 @@ fn shown(moment: Option<crate::hour::Timestamp>) -> String {
 
 /// `2 h 3 min`, `75 s`.
 fn span(span: Duration) -> String {
-    let (hours, minutes) = (span.as_secs() / 3600, span.as_secs() / 60 % 60);
-    match (hours, minutes) {
+    let minutes = (span.as_secs() + 30) / 60;
+    match (minutes / 60, minutes % 60) {
         (0, 0..3) => format!("{} s", span.as_secs()),
         (0, minutes) => format!("{minutes} min"),
         (hours, minutes) => format!("{hours} h {minutes} min"),

@@ -32,7 +32,11 @@ pub(super) fn disk(state: &config::State) -> Finding {
     let where_it_is = format!("{shown}{missing} on {}, {} free", system.kind, bytes(system.free));
     if system.forgets && !state.allow_volatile {
         let found = format!("{shown} lies on {}, which a reboot empties", system.kind);
-        return Finding::fails("disk", found, "put state.dir on a real disk, or set state.allow_volatile = true for a try");
+        return Finding::fails(
+            "disk",
+            found,
+            "put state.dir on a real disk, or set state.allow_volatile = true for a try",
+        );
     }
     let wanted = match room_wanted(&RealDisk::read_only(dir), u64::from(state.segment_bytes)) {
         Ok(wanted) => wanted,
@@ -87,7 +91,11 @@ pub(super) fn socket(config: &Config) -> Finding {
         Err(error) => unreadable("socket", dir, &error),
         Ok(found) if !found.file_type().is_socket() => {
             let what = format!("{shown} is there and is no socket");
-            Finding::fails("socket", what, format!("move it away, or choose another socket.path: mv {shown} {shown}.old"))
+            Finding::fails(
+                "socket",
+                what,
+                format!("move it away, or choose another socket.path: mv {shown} {shown}.old"),
+            )
         }
         Ok(found) => existing_socket(config, dir, &found),
     }
@@ -99,7 +107,11 @@ fn existing_socket(config: &Config, dir: &Path, found: &Metadata) -> Finding {
     let answers = match agent_answers(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let (what, group) = (format!("{shown} does not let this user in"), group(found.gid()));
-            return Finding::unknown("socket", what, format!("run this as root, or join its group: usermod -aG {group} USER"));
+            return Finding::unknown(
+                "socket",
+                what,
+                format!("run this as root, or join its group: usermod -aG {group} USER"),
+            );
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             return Finding::ok("socket", format!("{shown} was left behind: the agent replaces it when it starts"));
@@ -112,7 +124,9 @@ fn existing_socket(config: &Config, dir: &Path, found: &Metadata) -> Finding {
     };
     if mode != wanted {
         let what = format!("{shown} has mode {mode:04o}, socket.mode is {wanted:04o}");
-        let remedy = format!("set SocketMode={wanted:04o} in meterd.socket (systemctl edit meterd.socket), or restart the agent");
+        let remedy = format!(
+            "set SocketMode={wanted:04o} in meterd.socket (systemctl edit meterd.socket), or restart the agent"
+        );
         return Finding::fails("socket", what, remedy);
     }
     // Whoever the socket lets in has to get as far as the socket.

@@ -58,16 +58,22 @@ pub struct Finding {
 }
 
 impl Finding {
+    fn new(check: impl Into<String>, state: State, found: impl Into<String>, remedy: Option<String>) -> Self {
+        // Some errors come in several lines.
+        let found: Vec<String> = found.into().lines().map(|line| line.trim().to_owned()).collect();
+        Finding { check: check.into(), state, found: found.join(" "), remedy }
+    }
+
     fn ok(check: impl Into<String>, found: impl Into<String>) -> Self {
-        Finding { check: check.into(), state: State::Ok, found: found.into(), remedy: None }
+        Finding::new(check, State::Ok, found, None)
     }
 
     fn fails(check: impl Into<String>, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Finding { check: check.into(), state: State::Fails, found: found.into(), remedy: Some(remedy.into()) }
+        Finding::new(check, State::Fails, found, Some(remedy.into()))
     }
 
     fn unknown(check: impl Into<String>, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Finding { check: check.into(), state: State::Unknown, found: found.into(), remedy: Some(remedy.into()) }
+        Finding::new(check, State::Unknown, found, Some(remedy.into()))
     }
 
     /// The dimension that a dry run was about.

@@ -13,6 +13,9 @@ use crate::submit::aws::{Aws, greet};
 /// How long a name or a connection may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// As many of a name's addresses are tried, for each may take its time.
+const ADDRESSES_MAX: usize = 2;
+
 /// Where calls go, and how far they get.
 #[derive(Debug)]
 pub(super) struct Reached {
@@ -76,7 +79,7 @@ async fn diagnose(uri: &Uri, why: String) -> Trouble {
         Err(error) => return Trouble::Name(error.to_string()),
     };
     let mut last = None;
-    for address in addresses {
+    for address in addresses.into_iter().take(ADDRESSES_MAX) {
         match timed(TcpStream::connect(address)).await {
             Ok(_) => return Trouble::Answer(why),
             Err(error) => last = Some(format!("{address}: {error}")),

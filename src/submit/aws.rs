@@ -20,9 +20,9 @@ use aws_sdk_marketplacemetering::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_marketplacemetering::operation::meter_usage::MeterUsageError;
 use aws_sdk_marketplacemetering::operation::meter_usage::builders::MeterUsageFluentBuilder;
 use aws_sdk_marketplacemetering::types::{Tag, UsageAllocation};
+use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
-use aws_smithy_http_client::Connector;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpClient};
 use aws_smithy_runtime_api::client::interceptors::context::{
@@ -140,7 +140,9 @@ pub struct Key {
 pub async fn greet(url: &str) -> Result<Option<Timestamp>, String> {
     let mut request = HttpRequest::new(SdkBody::empty());
     request.set_uri(url).map_err(|error| chain(&error))?;
-    let answer = tokio::time::timeout(CALL_TIMEOUT, connector(ProxyConfig::from_env(), None, None).call(request)).await;
+    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
+    let connector = connector(ProxyConfig::from_env(), Some(&settings), None);
+    let answer = tokio::time::timeout(CALL_TIMEOUT, connector.call(request)).await;
     match answer {
         Ok(Ok(answer)) => Ok(date(&answer)),
         Ok(Err(error)) => Err(chain(&error)),
@@ -154,8 +156,7 @@ fn connector(
     settings: Option<&HttpConnectorSettings>,
     components: Option<&RuntimeComponents>,
 ) -> Connector {
-    let mut connector =
-        Connector::builder().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).proxy_config(proxy);
+    let mut connector = Connector::builder().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).proxy_config(proxy);
     connector.set_connector_settings(settings.cloned());
     // Without it the connect time-out would have nothing to time it by.
     connector.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
