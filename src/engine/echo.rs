@@ -2,8 +2,8 @@
 //! that finds frames missing puts the second copy where the first one stood.
 
 use super::recover::Change;
-use crate::entry::{self, Echo, Echoed, Entry, kind};
-use crate::rollup::State;
+use crate::entry::{Echo, Echoed, Entry, kind};
+use crate::rollup::{Checkpoint, State};
 use crate::wal::open::Entry as LogEntry;
 
 /// An entry that is longer is not repeated: a seal of tens of thousands of shares. Nor is it lost easily: it fills
@@ -97,7 +97,7 @@ impl Folding {
         }
         self.last_seq = e.seq;
         if e.kind == kind::CHECKPOINT {
-            self.state = entry::decode(e.payload).map_err(|e| e.to_string())?;
+            self.state = Checkpoint::decode(e.payload).map_err(|e| e.to_string())?.state;
             self.echoes.note(e.seq, e.kind, e.payload);
             self.gap = None;
             return Ok(());

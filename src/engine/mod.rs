@@ -36,8 +36,8 @@ use crate::disk::Disk;
 use crate::entry::{self, Answered, Closed, Damaged, Ending, Entry, Verdict};
 use crate::hour::{Hour, Reading, Timestamp};
 use crate::index::{Index, IndexError};
-use crate::rollup::State;
 use crate::rollup::state::Phase;
+use crate::rollup::{Checkpoint, State};
 use crate::submit::outbox::Outbox;
 use crate::wal::archive::Owner;
 use crate::wal::log::kind as log_kind;
@@ -223,7 +223,7 @@ impl<D: Disk> Engine<D> {
             self.log.roll(need, now)?;
             self.index.segment_ended();
             self.retention.rolled(self.log.segment_bytes());
-            let checkpoint = entry::encode(&self.state).map_err(unwritable)?;
+            let checkpoint = Checkpoint::encode(&self.state).map_err(unwritable)?;
             self.append(entry::kind::CHECKPOINT, &checkpoint, need, now)?;
         }
         self.append(entry.kind(), &payload, need, now)?;
