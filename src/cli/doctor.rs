@@ -52,7 +52,7 @@ pub fn run(args: &DoctorArgs) -> u8 {
         }
     };
     let (dimensions, heading) = (billed(&config), format!("product {}", config.product.code));
-    let doctor = Doctor::new(config, machine(), Arc::new(SystemClock::default()));
+    let doctor = Doctor::new(config, machine(), Arc::new(SystemClock::default())).guessing();
     let progress = progress();
     let findings = runtime.block_on(doctor.examine(&dimensions, &|step| progress.set_message(step.to_owned())));
     progress.finish_and_clear();

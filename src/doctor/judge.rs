@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use super::dry_run::{code, is_misspelt, is_taken, is_unanswered, named_like, speaks_for_all, verdict};
 use super::network::{Reached, Trouble};
 use super::{Facts, Finding, Machine};
 use crate::config::{Config, Credentials};
-use crate::entry::{Request, Verdict};
+use crate::entry::Verdict;
 use crate::status::SKEW_WARN_MS;
-use crate::submit::answer::{self, Outcome, Reply};
+use crate::submit::answer::Reply;
 use crate::submit::aws::Metadata;
 use crate::submit::outbox::SKEW_MAX;
 
@@ -25,44 +26,12 @@ pub(super) fn callable_region(config: &Config, facts: &Facts) -> Option<String> 
     }
 }
 
-/// Whether a dry run of another dimension would be answered the same, or not at all.
-pub(super) fn speaks_for_all(reply: &Reply) -> bool {
-    matches!(verdict(reply), Verdict::Blocked)
-        || matches!(code(reply), "InvalidProductCode" | "CustomerNotEntitled" | "InvalidEndpointRegion")
-        || is_unanswered(reply)
-}
-
-fn is_unanswered(reply: &Reply) -> bool {
-    matches!(reply.outcome, Outcome::NotSent | Outcome::NoAnswer)
-}
-
 /// All findings but those of the machine.
 pub(super) fn findings(config: &Config, machine: &Machine, dimensions: &[String], facts: &Facts) -> Vec<Finding> {
     let case = Case { config, machine, facts };
     let mut all = vec![case.instance(), case.region(), case.role(), case.network(), case.clock(), case.product_code()];
     all.extend(dimensions.iter().map(|name| case.dimension(name)));
     all
-}
-
-/// What the answer means for a record. The moment and the window of a dry run decide nothing here.
-fn verdict(reply: &Reply) -> Verdict {
-    let nothing = Request {
-        product_code: String::new(),
-        dimension: String::new(),
-        timestamp: reply.aws_time.unwrap_or_default(),
-        quantity: 0,
-        allocations: Vec::new(),
-        client_token: String::new(),
-    };
-    answer::judge(reply, &nothing, Duration::MAX)
-}
-
-/// AWS's code of the error, if it is one.
-fn code(reply: &Reply) -> &str {
-    match &reply.outcome {
-        Outcome::Error { code, .. } => code,
-        _ => "",
-    }
 }
 
 struct Case<'a> {
@@ -335,22 +304,23 @@ impl Case<'_> {
             return Finding::unknown(check, "not asked", format!("mend the line `{first}` first"));
         };
         let says = format!("AWS says {}", reply.message);
-        match (&reply.outcome, verdict(reply)) {
-            (Outcome::DryRunPassed | Outcome::Accepted { .. }, _) => Finding::ok(check, "AWS takes it (a dry run)"),
-            (Outcome::Error { code, .. }, _) if code == "InvalidUsageDimension" => {
-                let meant =
-                    meant(name, &reply.message).map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
+        match verdict(reply) {
+            _ if is_taken(reply) => Finding::ok(check, "AWS takes it (a dry run)"),
+            _ if is_misspelt(reply) => {
+                let known = self.facts.meant.iter().find(|(asked, _)| asked == name).map(|(_, known)| known.as_str());
+                let near = known.or_else(|| named_like(name, &reply.message));
+                let meant = near.map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
                 let remedy = format!(
                     "{meant}write the dimension's API name exactly as it is published in the listing (capitals count): \
                      [[dimension]] name"
                 );
                 Finding::fails(check, says, remedy)
             }
-            (_, Verdict::NotTaken | Verdict::Ambiguous) => Finding::unknown(check, says, "run this again in a minute"),
-            (_, Verdict::OutOfBounds { .. }) if !self.clock_is_wrong() => {
+            Verdict::NotTaken | Verdict::Ambiguous => Finding::unknown(check, says, "run this again in a minute"),
+            Verdict::OutOfBounds { .. } if !self.clock_is_wrong() => {
                 Finding::unknown(check, says, "run this again in a minute")
             }
-            (_, Verdict::Refused) if !speaks_for_all(reply) => {
+            Verdict::Refused if !speaks_for_all(reply) => {
                 Finding::fails(check, says, "see what AWS says, and mend the configuration")
             }
             _ => Finding::unknown(check, says, format!("mend the line `{}` first", self.cause(reply))),
@@ -378,14 +348,6 @@ impl Case<'_> {
             _ => self.machine.name.as_deref().filter(|_| self.machine.is_ec2).unwrap_or("INSTANCE_ID"),
         }
     }
-}
-
-/// A name in AWS's words that is close to `name`. AWS need not name any.
-fn meant<'a>(name: &str, words: &'a str) -> Option<&'a str> {
-    let words = words.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|word| *word != name);
-    let near = words.map(|word| (strsim::damerau_levenshtein(word, name), word));
-    let close = |(distance, word): &(usize, &str)| *distance <= 1 + word.len() / 5 && *distance < word.len();
-    near.filter(close).min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
 }
 
 fn shown(moment: Option<crate::hour::Timestamp>) -> String {

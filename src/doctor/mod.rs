@@ -2,12 +2,13 @@
 //! at its start. Nothing is metered by it and nothing is left behind.
 //!
 //! [`Doctor::examine`] asks (instance metadata, AWS, the disk, the socket), through the very doors that the agent uses, for
-//! a check that goes another way proves nothing. `judge` makes findings of what was heard (pure); `network` finds out why
-//! AWS cannot be reached; `machine` looks at the disk and the socket.
+//! a check that goes another way proves nothing. `judge` makes findings of what was heard and `dry_run` reads AWS's answers
+//! (both pure), `network` finds out why AWS cannot be reached, `machine` looks at the disk and the socket.
 //!
 //! One cause is one line that fails: what could not be asked because of it is `unknown` and names that line. Every
 //! question has a time-out, and independent ones are asked at once.
 
+mod dry_run;
 mod judge;
 mod machine;
 mod network;
@@ -102,6 +103,7 @@ pub struct Doctor {
     config: Config,
     machine: Machine,
     clock: Arc<dyn Clock>,
+    guesses: bool,
 }
 
 /// What was heard of instance metadata and AWS.
@@ -117,6 +119,8 @@ struct Facts {
     reached: Option<Reached>,
     /// Every dry run that was made, by dimension.
     replies: Vec<(String, Reply)>,
+    /// Dimensions that AWS does not know, each with a spelling that it does.
+    meant: Vec<(String, String)>,
     /// AWS's clock less ours, in milliseconds.
     skew_ms: Option<i64>,
     /// Our clock, when all was heard.
@@ -126,7 +130,12 @@ struct Facts {
 impl Doctor {
     /// One that looks at what `config` describes, on this `machine`, by the machine's own clock.
     pub fn new(config: Config, machine: Machine, clock: Arc<dyn Clock>) -> Self {
-        Doctor { config, machine, clock }
+        Doctor { config, machine, clock, guesses: false }
+    }
+
+    /// The same, that also asks AWS for other spellings of a dimension it does not know: a person is waiting for them.
+    pub fn guessing(self) -> Self {
+        Doctor { guesses: true, ..self }
     }
 
     /// Checks all there is, with a dry run for each of `dimensions` as long as their answers differ. `say` hears what is
@@ -145,7 +154,10 @@ impl Doctor {
             Ok(Ok(findings)) => findings,
             _ => {
                 let found = format!("it did not answer within {} s", MACHINE_TIMEOUT.as_secs());
-                vec![Finding::fails("disk", found, "check the disk and its file system (dmesg)")]
+                vec![
+                    Finding::fails("disk", found, "check the disk and its file system (dmesg)"),
+                    Finding::unknown("socket", "not looked at", "mend the line `disk` first"),
+                ]
             }
         }
     }
@@ -157,8 +169,8 @@ impl Doctor {
             ask_metadata("iam/security-credentials/"),
             ask_metadata("product-codes"),
         );
-        let (key, reached, replies, skew_ms, now) = (None, None, Vec::new(), None, self.clock.now());
-        let mut facts = Facts { id, own_region, role, codes, key, reached, replies, skew_ms, now };
+        let (replies, meant, skew_ms, now) = (Vec::new(), Vec::new(), None, self.clock.now());
+        let mut facts = Facts { id, own_region, role, codes, key: None, reached: None, replies, meant, skew_ms, now };
         if let Some(region) = judge::callable_region(&self.config, &facts) {
             self.ask_aws(&region, dimensions, &mut facts, say).await;
         }
@@ -185,12 +197,27 @@ impl Doctor {
             if let Some(aws) = reply.aws_time {
                 facts.skew_ms = Some(aws.millis() - self.clock.now().millis());
             }
-            let speaks_for_all = judge::speaks_for_all(&reply);
+            if self.guesses && dry_run::is_misspelt(&reply) {
+                let known = self.guess(&aws, dimension, aws_time).await;
+                facts.meant.extend(known.map(|known| (dimension.clone(), known)));
+            }
+            let speaks_for_all = dry_run::speaks_for_all(&reply);
             facts.replies.push((dimension.clone(), reply));
             if speaks_for_all {
                 break;
             }
         }
+    }
+
+    /// Another spelling of `dimension`, under which AWS knows it.
+    async fn guess(&self, aws: &Aws, dimension: &str, aws_time: Option<Timestamp>) -> Option<String> {
+        for spelling in dry_run::spellings(dimension) {
+            tokio::time::sleep(SPACING).await;
+            if dry_run::is_taken(&aws.meter_usage(&self.question(&spelling, aws_time), true).await) {
+                return Some(spelling);
+            }
+        }
+        None
     }
 
     /// A dry run about nothing, at a moment that AWS believes in: an earlier one might be before this instance was

@@ -175,6 +175,10 @@ on_an_instance!(a_mistyped_dimension, |ec2| {
     let found = doctor(&ec2);
     found.fails("dimension:gigabites", &["InvalidUsageDimension"], &["published in the listing", "[[dimension]] name"]);
     assert_eq!(found.line("dimension:requests")["state"], "ok");
+    // AWS names nothing, but what people get wrong most often can be asked for.
+    configure(ec2.world, "gigabites", "Gigabyte");
+    doctor(&ec2).fails("dimension:Gigabyte", &["InvalidUsageDimension"], &["did you mean \"gigabytes\"?"]);
+    assert_eq!(ec2.ledger()["records"], json!([]));
 });
 
 on_an_instance!(no_route, |ec2| {
