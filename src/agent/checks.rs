@@ -13,6 +13,7 @@ use super::commands::{Command, Gone, Handle};
 use super::identity::{self, Identity};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::decimal::Amount;
 use crate::doctor::{Doctor, Finding, Machine, State, billed};
 use crate::hour::Timestamp;
 use crate::rollup::books::Books;
@@ -29,10 +30,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
     finding: Finding,
-    /// When it was first seen.
+    /// When it was first seen, of all the looks since then that found it too.
     since: Timestamp,
-    /// When it was last seen.
-    at: Timestamp,
 }
 
 /// What this machine tells of itself.
@@ -88,7 +87,7 @@ fn millis(span: Duration) -> u64 {
 }
 
 fn is_accepted(books: &[Books], dimension: &str) -> bool {
-    books.iter().any(|b| b.dimension == dimension && b.accepted > crate::decimal::Amount::ZERO)
+    books.iter().any(|b| b.dimension == dimension && b.accepted > Amount::ZERO)
 }
 
 /// Takes in what a look at `now` found; what failed before keeps the moment it was first seen.
@@ -96,7 +95,7 @@ pub fn take_in(known: &mut Vec<Failed>, findings: Vec<Finding>, now: Timestamp) 
     let before = std::mem::take(known);
     known.extend(findings.into_iter().map(|finding| {
         let first = before.iter().find(|failed| failed.finding.check == finding.check);
-        Failed { since: first.map_or(now, |failed| failed.since), at: now, finding }
+        Failed { since: first.map_or(now, |failed| failed.since), finding }
     }));
 }
 
@@ -109,11 +108,13 @@ pub fn attention(
     books: &[Books],
 ) -> Vec<Attention> {
     let mut list: Vec<Attention> = Vec::new();
-    for Failed { finding, since, at } in known {
+    for Failed { finding, since } in known {
         let Some((code, same, by_aws)) = code(finding) else { continue };
-        let disproved = by_aws && last_success.is_some_and(|accepted| accepted >= *at)
+        let disproved = by_aws && last_success.is_some_and(|accepted| accepted >= *since)
             || finding.dimension().is_some_and(|name| is_accepted(books, name));
-        if disproved || others.iter().any(|other| same.contains(&other.code)) {
+        let subject = finding.dimension().unwrap_or_default();
+        let told = others.iter().any(|other| same.contains(&other.code) && other.message.contains(subject));
+        if disproved || told {
             continue;
         }
         let message = match finding.dimension() {
@@ -140,7 +141,7 @@ fn code(finding: &Finding) -> Option<(&'static str, &'static [&'static str], boo
         "role" => ("check_role", &["aws_blocked"], true),
         "network" => ("check_network", &["aws_unreachable"], true),
         "clock" => ("check_clock", &["clock_skew", "clock_doubt"], true),
-        "product_code" => ("check_product_code", &["held"], true),
+        "product_code" => ("check_product_code", &[], true),
         "disk" => ("check_disk", &["disk_full", "disk_nearly_full", "log_poisoned", "not_ready"], false),
         "socket" => ("check_socket", &[], false),
         _ => {

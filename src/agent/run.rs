@@ -191,12 +191,11 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
         sealed: Arc::clone(&sealed),
         stop: stopping,
     };
-    let machines_clock = Arc::clone(&clock);
+    let examined = (!own_clock).then(|| (config.clone(), Arc::clone(&clock)));
     let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup };
     let front = Front::new(sockets.writers, connections(), http, poll, wiring)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let examined = (!own_clock).then(|| (config.clone(), machines_clock));
     let ask = identity == Identity::AskMetadata;
     let beside = thread::Builder::new().name("tokio".into()).spawn(move || {
         let tasks = tokio::task::LocalSet::new();

@@ -30,7 +30,7 @@ pub(super) const COPY: &str = "wal/recovery.spare";
 pub fn room_wanted<D: Disk>(disk: &D, segment_bytes: u64) -> io::Result<u64> {
     let names = disk.list(DIR)?;
     let spares = names.iter().filter(|name| name.starts_with("spare-")).count();
-    let copy = names.iter().any(|name| COPY.ends_with(name.as_str()));
+    let copy = names.iter().any(|name| format!("{DIR}/{name}") == COPY);
     let begun = names.iter().any(|name| name.ends_with(".seg"));
     let missing = WANTED.saturating_sub(spares) + usize::from(!copy) + usize::from(!begun);
     Ok(segment_bytes.saturating_mul(missing as u64 + 1))
