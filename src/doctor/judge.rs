@@ -122,21 +122,26 @@ impl Case<'_> {
             }
             _ => "",
         };
-        if let Some((_, reply)) = self.facts.replies.iter().find(|(_, reply)| verdict(reply) == Verdict::Blocked)
-            && !self.clock_is_wrong()
-        {
+        let blocked = |reply: &&Reply| verdict(reply) == Verdict::Blocked && !self.is_the_clocks(reply);
+        if let Some(reply) = self.facts.replies.iter().map(|(_, reply)| reply).find(blocked) {
             return Self::refused(role, reply);
         }
         match &self.facts.key {
-            Some(Ok(key)) if key.until.is_some_and(|end| end <= self.facts.now) => {
-                let found = format!("the credentials {} were valid until {}", key.id, shown(key.until));
-                Finding::fails(check, found, "renew them, and set this machine's clock if it is wrong")
-            }
             Some(Ok(key)) => {
                 let name = if role.is_empty() { "credentials of the environment" } else { role };
                 let until = key.until.map(|end| format!(", valid until {end}")).unwrap_or_default();
-                Finding::ok(check, format!("{name}, key {}{until}", key.id))
+                let found = format!("{name}, key {}{until}", key.id);
+                let past = key.until.is_some_and(|end| end <= self.facts.now) && !self.clock_is_wrong();
+                match past {
+                    true => Finding::fails(check, format!("{found}, which is past"), "renew the credentials"),
+                    false => Finding::ok(check, found),
+                }
             }
+            Some(Err(why)) if !role.is_empty() => Finding::fails(
+                check,
+                format!("{role} is attached, and no credentials came: {why}"),
+                "see that the role exists and trusts ec2.amazonaws.com (aws iam get-role), then attach it again",
+            ),
             Some(Err(why)) if by_role => {
                 Finding::unknown(check, format!("no credentials came: {why}"), "mend the line `instance` first")
             }
@@ -252,6 +257,11 @@ impl Case<'_> {
         self.facts.skew_ms.is_some_and(|skew| skew.abs() > SKEW_WARN_MS)
     }
 
+    /// Whether AWS refuses a signature for the moment in it.
+    fn is_the_clocks(&self, reply: &Reply) -> bool {
+        self.clock_is_wrong() && matches!(code(reply), "InvalidSignature" | "SignatureDoesNotMatch" | "RequestExpired")
+    }
+
     fn product_code(&self) -> Finding {
         let check = "product_code";
         let code = &self.config.product.code;
@@ -303,7 +313,10 @@ impl Case<'_> {
             };
             return Finding::unknown(check, "not asked", format!("mend the line `{first}` first"));
         };
-        let says = format!("AWS says {}", reply.message);
+        let says = match is_unanswered(reply) {
+            true => format!("no answer: {}", reply.message),
+            false => format!("AWS says {}", reply.message),
+        };
         match verdict(reply) {
             _ if is_taken(reply) => Finding::ok(check, "AWS takes it (a dry run)"),
             _ if is_misspelt(reply) => {
@@ -316,7 +329,9 @@ impl Case<'_> {
                 );
                 Finding::fails(check, says, remedy)
             }
-            Verdict::NotTaken | Verdict::Ambiguous => Finding::unknown(check, says, "run this again in a minute"),
+            Verdict::NotTaken | Verdict::Ambiguous | Verdict::Conflict => {
+                Finding::unknown(check, says, "run this again in a minute")
+            }
             Verdict::OutOfBounds { .. } if !self.clock_is_wrong() => {
                 Finding::unknown(check, says, "run this again in a minute")
             }
@@ -332,7 +347,8 @@ impl Case<'_> {
         match code(reply) {
             "InvalidProductCode" | "CustomerNotEntitled" => "product_code",
             "InvalidEndpointRegion" => "region",
-            _ if self.clock_is_wrong() => "clock",
+            "TimestampOutOfBounds" => "clock",
+            _ if self.is_the_clocks(reply) => "clock",
             _ => "role",
         }
     }
@@ -348,10 +364,6 @@ impl Case<'_> {
             _ => self.machine.name.as_deref().filter(|_| self.machine.is_ec2).unwrap_or("INSTANCE_ID"),
         }
     }
-}
-
-fn shown(moment: Option<crate::hour::Timestamp>) -> String {
-    moment.map_or_else(String::new, |moment| moment.to_string())
 }
 
 /// `2 h 3 min`, `75 s`.
