@@ -9,8 +9,10 @@ use tokio::sync::oneshot;
 use crate::doctor::Finding;
 use crate::engine::{self, EndSeen, NotSettled, Refusal, Sending, Taken};
 use crate::entry::{Decision, Peer, RecordKey};
+use crate::gate::Gate;
 use crate::hour::Hour;
 use crate::index::History;
+use crate::metrics::Figures;
 use crate::rollup::state::RecordState;
 use crate::status::Status;
 use crate::submit::answer::Reply;
@@ -37,6 +39,10 @@ pub enum Command {
     Instance(String),
     /// How are things?
     Status(oneshot::Sender<Box<Status>>),
+    /// Should applications go on?
+    Gate(oneshot::Sender<Gate>),
+    /// All that metrics tell.
+    Metrics(oneshot::Sender<Box<Figures>>),
     /// Every record: those that something can still happen to, and the history; or why nobody can tell.
     Records(oneshot::Sender<Result<(Vec<RecordState>, History), String>>),
     /// A person has decided about a record that waits for one.

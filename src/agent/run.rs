@@ -195,7 +195,8 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
     let notice_clock = Arc::clone(&clock);
     let asking = Asking::of(own_clock, identity::is_ec2(Path::new("/")), config.instance.id.is_some());
     let examined = (!own_clock).then(|| (config.clone(), Arc::clone(&clock)));
-    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup };
+    let gate = config.gate.clone();
+    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup, gate };
     let front = Front::new(sockets.writers, connections(), http, poll, wiring)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

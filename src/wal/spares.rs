@@ -152,6 +152,11 @@ impl<D: Disk> Spares<D> {
         self.wait_for(Need::Usage, 0).map(drop)
     }
 
+    /// Whether what is kept back for a full disk stands, without waiting for it.
+    pub fn reserve_stands(&self) -> bool {
+        self.shared.reserve_stands.load(Ordering::Acquire)
+    }
+
     /// Takes a spare: the name of a durable file of zeros.
     pub fn take(&self, need: Need) -> io::Result<String> {
         let mut stock = self.wait_for(need, 1)?;
