@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mio::{Poll, Token, Waker};
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::checks;
 use super::commands::Command;
 use super::front::Front;
 use crate::clock::Clock;
@@ -275,14 +276,11 @@ impl<D: Disk> Core<D> {
             Command::EndSeen(reply) => {
                 let _ = reply.send(Ok(self.engine.end_seen()));
             }
+            Command::Checked(findings) => self.front.checked(findings, now),
             Command::SubmitterDone => self.front.submitter_done = true,
             Command::Fell(what) => self.front.fall(what),
         }
         Ok(())
-    }
-
-    fn status(&self, now: Timestamp) -> Status {
-        status::status(&self.engine, &self.front.wiring.gate, self.front.started, now)
     }
 
     /// Has the submitter look at once, and tells how far the end is.
@@ -297,6 +295,15 @@ impl<D: Disk> Core<D> {
         let _ = reply.send(done.map(|()| self.engine.end_seen()));
         self.front.wiring.sealed.notify_one();
         poisoned
+    }
+
+    /// How things are, with what the checks found that nothing else tells.
+    fn status(&self, now: Timestamp) -> Status {
+        let mut view = status::status(&self.engine, &self.front.wiring.gate, self.front.started, now);
+        let last_success = self.engine.state().last_success;
+        let checks = checks::attention(&self.front.failed, &view.attention, last_success, &view.books);
+        view.attention.extend(checks);
+        view
     }
 
     /// Takes what the writers have sent so far, answers it, and closes the log in order.

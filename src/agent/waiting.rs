@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 
+use super::checks;
 use super::commands::Command;
 use super::front::Front;
 use super::recovery::Recovery;
@@ -155,7 +156,10 @@ impl Waiting<'_> {
     fn status(&self, front: &Front, trouble: &Trouble, now: Timestamp) -> Status {
         let instance = self.learnt.as_deref().or(self.instance.as_deref());
         let gate = trouble.gate(front, now).gate.name();
-        status::not_ready(instance, self.product, trouble.why.clone(), gate, front.started, now)
+        let mut view = status::not_ready(instance, self.product, trouble.why.clone(), gate, front.started, now);
+        let checks = checks::attention(&front.failed, &view.attention, None, &[]);
+        view.attention.extend(checks);
+        view
     }
 
     /// Whoever does not hear the answer has gone.
@@ -197,6 +201,7 @@ impl Waiting<'_> {
             Command::End { reply, .. } | Command::CallOff { reply, .. } | Command::EndSeen(reply) => {
                 let _ = reply.send(Err(LogError::Poisoned(why.as_str().into())));
             }
+            Command::Checked(findings) => front.checked(findings, now),
             Command::SubmitterDone => front.submitter_done = true,
             Command::Fell(what) => front.fall(what),
             // Nothing is sent to AWS while the log is not open.
