@@ -9,8 +9,6 @@
 //! `POST /v1/release` with `{"hour": "…", "dimension": "requests", "at_most": 1000}` (`at_most` may be left out) sends a
 //! record that waits because it is above `hold_above`. 200 `{"ok":true,"became":"sent"}`, or `"carried"` past its window.
 //!
-//! `POST` and `GET /v1/seal`: see [`super::ending`].
-//!
 //! `POST /v1/seal`: see [`super::ending`].
 
 use std::convert::Infallible;
@@ -174,11 +172,10 @@ async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<A
         return Ok(refused);
     }
     let path = request.uri().path().to_owned();
-    if path == "/v1/openapi.json" {
-        return Ok(with(StatusCode::OK, JSON, OPENAPI));
-    }
-    if path == "/v1/seal" && request.method() != Method::POST {
-        return Ok(ending::seen(core).await);
+    match (request.method() == Method::POST, path.as_str()) {
+        (false, "/v1/openapi.json") => return Ok(with(StatusCode::OK, JSON, OPENAPI)),
+        (false, "/v1/seal") => return Ok(ending::seen(core).await),
+        _ => {}
     }
     let body = match body(request, BODY_BYTES_MAX).await {
         Ok(body) => body,
@@ -232,17 +229,17 @@ fn decided(decided: Result<Result<serde_json::Value, NotSettled>, Gone>) -> Answ
         Ok(Ok(done)) => json_answer(StatusCode::OK, &done),
         Ok(Err(NotSettled::Log(why))) => not_written(&why),
         Ok(Err(why)) => refused(StatusCode::CONFLICT, "not_settled", &why.to_string()),
-        Err(gone) => stopping(&gone),
+        Err(Gone) => stopping(),
     }
 }
 
-/// The log did not take it.
+/// The answer where a decision could not be written down.
 pub(super) fn not_written(why: &LogError) -> Answer {
     let code = if matches!(why, LogError::Full(_)) { Code::DiskFull } else { Code::NotDurable };
     refusal(&Refusal { code, message: why.to_string(), index: None })
 }
 
-/// Nobody answers any more.
-pub(super) fn stopping(gone: &Gone) -> Answer {
-    refusal(&Refusal { code: Code::ShuttingDown, message: gone.to_string(), index: None })
+/// The answer where nobody is left to decide anything.
+pub(super) fn stopping() -> Answer {
+    refusal(&Refusal { code: Code::ShuttingDown, message: Gone.to_string(), index: None })
 }

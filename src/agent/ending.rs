@@ -21,7 +21,7 @@ use crate::view::RecordView;
 use crate::wal::LogError;
 
 /// Longest reason in characters.
-const WHY_MAX: usize = 200;
+const WHY_CHARS_MAX: usize = 200;
 /// What it is called where nobody gave a reason.
 const ASKED: &str = "seal --final";
 
@@ -46,8 +46,8 @@ pub(super) async fn seal(body: &[u8], by: Peer, core: &Handle) -> Answer {
         return shown(core.ask(|reply| Command::CallOff { by: Some(by), reply }).await);
     }
     let why = why.unwrap_or_else(|| ASKED.to_owned());
-    if why.chars().count() > WHY_MAX {
-        return bad_request(&format!("\"why\" has up to {WHY_MAX} characters"));
+    if why.chars().count() > WHY_CHARS_MAX {
+        return bad_request(&format!("\"why\" has up to {WHY_CHARS_MAX} characters"));
     }
     shown(core.ask(|reply| Command::End { by: Some(by), why, reply }).await)
 }
@@ -61,7 +61,7 @@ fn shown(seen: Result<Result<EndSeen, LogError>, Gone>) -> Answer {
     match seen {
         Ok(Ok(seen)) => json_answer(StatusCode::OK, &view(&seen)),
         Ok(Err(why)) => not_written(&why),
-        Err(gone) => stopping(&gone),
+        Err(Gone) => stopping(),
     }
 }
 

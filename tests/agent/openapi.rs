@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::fake_aws::FakeAws;
-use crate::socket::get;
+use crate::socket::{get, request};
 use crate::world::{DIMENSIONS, NOON, World, read, wait_until};
 
 const WRITERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/agent/http/openapi.json");
@@ -77,5 +77,8 @@ fn schemathesis_finds_nothing() {
         let name = Path::new(document).file_name().unwrap().display();
         println!("schemathesis: {name} {}", passed.join(";"));
     }
+    // Among what was asked for was an end of the instance.
+    let cancelled = request(&world.path("admin.sock"), "POST", "/v1/seal", &[], br#"{"cancel":true}"#).unwrap();
+    assert_eq!(cancelled.status, 200, "{cancelled:?}");
     assert_eq!(agent.tell(r#"{"dimension":"requests","quantity":5}"#)["ok"], true);
 }

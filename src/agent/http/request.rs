@@ -38,21 +38,18 @@ impl Takes {
         }
     }
 
-    fn words(self) -> &'static str {
+    /// But for HEAD, which goes wherever GET does: hyper leaves the body of its answer away.
+    fn methods(self) -> &'static [&'static str] {
         match self {
-            Takes::Get => "GET",
-            Takes::Post => "POST",
-            Takes::Both => "GET and POST",
+            Takes::Get => &["GET"],
+            Takes::Post => &["POST"],
+            Takes::Both => &["GET", "POST"],
         }
     }
 
     fn allows(self, method: &Method) -> bool {
-        match self {
-            // hyper leaves the body of an answer to HEAD away.
-            Takes::Get => *method == Method::GET || *method == Method::HEAD,
-            Takes::Post => *method == Method::POST,
-            Takes::Both => Takes::Get.allows(method) || Takes::Post.allows(method),
-        }
+        let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
+        self.methods().contains(&method)
     }
 }
 
@@ -70,8 +67,8 @@ pub(in crate::agent) fn refused_by_head<B>(request: &Request<B>, routes: &[Route
 
 /// The answer where there is nothing.
 pub(in crate::agent) fn not_found(routes: &[Route]) -> Answer {
-    let words = |route: &Route| format!("{} {}", route.takes.words(), route.path);
-    let paths: Vec<String> = routes.iter().map(words).collect();
+    let words = |route: &Route| route.takes.methods().iter().map(|method| format!("{method} {}", route.path)).collect();
+    let paths: Vec<String> = routes.iter().flat_map::<Vec<String>, _>(words).collect();
     refused(StatusCode::NOT_FOUND, "not_found", &format!("paths: {}", paths.join(", ")))
 }
 
