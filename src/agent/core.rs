@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 use mio::{Poll, Token, Waker};
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::checks;
 use super::commands::Command;
 use super::front::Front;
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::engine::{Code, Engine, NotSettled, Refusal, Taken};
+use crate::engine::{Code, EndSeen, Engine, NotSettled, Refusal, Taken};
 use crate::hour::{Reading, Timestamp};
 use crate::ingest::taker::{self, NotReady};
-use crate::status;
+use crate::status::{self, Status};
 use crate::wal::LogError;
 
 /// After this long without an append the log gets a mark that proves its last batch durable.
@@ -223,8 +224,7 @@ impl<D: Disk> Core<D> {
                 }
             }
             Command::Status(reply) => {
-                let view = status::status(&self.engine, self.front.started, now);
-                let _ = reply.send(Box::new(view));
+                let _ = reply.send(Box::new(self.status(now)));
             }
             Command::Records(reply) => {
                 let current = self.engine.state().records.values().cloned().collect();
@@ -246,10 +246,45 @@ impl<D: Disk> Core<D> {
                 poisoned?;
                 self.front.wiring.sealed.notify_one();
             }
+            Command::End { by, why, reply } => {
+                let ended = self.engine.end(by, &why, now);
+                self.tell_of_the_end(ended, reply, now)?;
+            }
+            Command::CallOff { by, reply } => {
+                let called_off = self.engine.call_off(by, now).map(drop);
+                self.tell_of_the_end(called_off, reply, now)?;
+            }
+            Command::EndSeen(reply) => {
+                let _ = reply.send(Ok(self.engine.end_seen()));
+            }
+            Command::Checked(findings) => self.front.checked(findings, now),
             Command::SubmitterDone => self.front.submitter_done = true,
             Command::Fell(what) => self.front.fall(what),
         }
         Ok(())
+    }
+
+    /// Has the submitter look at once, and tells how far the end is.
+    fn tell_of_the_end(
+        &mut self,
+        done: Result<(), LogError>,
+        reply: oneshot::Sender<Result<EndSeen, LogError>>,
+        now: Timestamp,
+    ) -> Result<(), LogError> {
+        self.tick_at = now;
+        let poisoned = poison(&done);
+        let _ = reply.send(done.map(|()| self.engine.end_seen()));
+        self.front.wiring.sealed.notify_one();
+        poisoned
+    }
+
+    /// How things are, with what the checks found that nothing else tells.
+    fn status(&self, now: Timestamp) -> Status {
+        let mut view = status::status(&self.engine, self.front.started, now);
+        let last_success = self.engine.state().last_success;
+        let checks = checks::attention(&self.front.failed, &view.attention, last_success, &view.books);
+        view.attention.extend(checks);
+        view
     }
 
     /// Takes what the writers have sent so far, answers it, and closes the log in order.

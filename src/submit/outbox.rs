@@ -20,10 +20,10 @@ const PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// Shortest pause, so that no jitter makes a busy loop.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// Least time between two calls: a fifth of AWS's quota of ten a second for the whole account.
-const SPACING: Duration = Duration::from_millis(500);
+pub const SPACING: Duration = Duration::from_millis(500);
 
 /// Clocks further apart than this may disagree on which hour has ended.
-const SKEW_MAX: Duration = Duration::from_secs(300);
+pub const SKEW_MAX: Duration = Duration::from_secs(300);
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,8 @@ impl Outbox {
         self.failures
     }
 
-    /// What to do at `now`, where an hour's records go out `offset` after its end.
+    /// What to do at `now`, where an hour's records go out `offset` after its end. Those of an hour that was sealed
+    /// early do not wait for it.
     pub fn next(&self, state: &State, now: Timestamp, offset: Duration) -> Next {
         let mut blocked: BTreeSet<DimensionId> = BTreeSet::new();
         let mut wake: Option<Timestamp> = None;
@@ -88,7 +89,9 @@ impl Outbox {
             }
             let pause = until(self.not_before, now).max(pace.map_or(now, |p| until(p.not_before, now)));
             // A record never lies in AWS's future.
-            let due = key.hour.end().plus(offset).max(record.record.request.timestamp).max(pause);
+            let stamped = record.record.request.timestamp;
+            let over = if record.record.is_early() { stamped } else { key.hour.end().plus(offset) };
+            let due = over.max(stamped).max(pause);
             if due <= now {
                 return if self.probe_first || self.clock_doubt { Next::Probe(key) } else { Next::Send(key) };
             }

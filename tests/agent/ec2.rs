@@ -1,5 +1,5 @@
 //! The promise of the instance: on EC2 the agent needs no word about Region, instance or credentials, and a role that
-//! is missing, late, rotated or expired costs nothing.
+//! is missing, late, rotated or expired costs nothing; and an end that metadata announces is in time.
 //!
 //! Nothing is overridden in the agent. The test runs itself again in a network and mount namespace of its own, where
 //! 169.254.169.254 answers as instance metadata, the service's real name leads to a local TLS endpoint, and `/sys` shows
@@ -19,11 +19,11 @@ use crate::fake_aws::first_line;
 use crate::socket::exchange;
 use crate::world::{Agent, NOON, PATIENCE, World, units, wait_until};
 
-const INSTANCE: &str = "i-0123456789abcdef0";
-const HOST: &str = "metering.marketplace.us-east-1.amazonaws.com";
+pub const INSTANCE: &str = "i-0123456789abcdef0";
+pub const HOST: &str = "metering.marketplace.us-east-1.amazonaws.com";
 /// Set in the namespace.
 const INSIDE: &str = "METERD_TEST_INSIDE";
-const HOUR: i64 = 3600;
+pub const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
 /// From ten past nine to one in the morning.
@@ -105,7 +105,7 @@ fn half_a_day(mut ec2: Ec2<'_>) {
     assert_eq!(world.records().len(), hours.len());
 }
 
-fn attention(agent: &Agent<'_>) -> Vec<String> {
+pub fn attention(agent: &Agent<'_>) -> Vec<String> {
     let status = agent.status();
     status["attention"].as_array().unwrap().iter().map(|a| a["code"].as_str().unwrap().to_owned()).collect()
 }
@@ -115,21 +115,72 @@ fn blocked(agent: &Agent<'_>) -> bool {
     attention(agent).contains(&"aws_blocked".to_owned())
 }
 
+/// Two minutes before a spot instance is gone.
+fn the_last_two_minutes(mut ec2: Ec2<'_>) {
+    let world = ec2.world;
+    ec2.role(&json!({ "issue": 6 * HOUR }));
+    ec2.items(&json!({ "autoscaling/target-lifecycle-state": "InService" }));
+    let agent = world.start_with(ec2.command());
+    wait_until("metadata names the instance", || agent.status()["instance_id"] == INSTANCE);
+    ec2.add(&agent, 3);
+    // A reboot: stopped in order and started again. Nothing is sent.
+    agent.stop();
+    let agent = world.start_with(ec2.command());
+    ec2.add(&agent, 4);
+    let asked = |path: &str| ec2.ask("GET", "/_imds", &json!({}))[format!("GET /latest/meta-data/{path}")][0].as_u64();
+    let before = asked("spot/instance-action");
+    wait_until("metadata was asked since", || asked("spot/instance-action") > before);
+    assert_eq!(ec2.ledger()["records"], json!([]));
+
+    let begun = machine_now();
+    let moment = meterd::hour::Timestamp::from_seconds(begun + ec2.offset + 120);
+    let notice = json!({ "action": "terminate", "time": moment.to_string() }).to_string();
+    ec2.items(&json!({ "spot/instance-action": notice }));
+    wait_until("AWS has the hour that goes on", || ec2.ledger()["totals"]["requests"] == ec2.tally);
+    println!("accepted {} s after the notice", machine_now() - begun);
+    let refused = agent.tell(r#"{"dimension":"requests","quantity":1}"#);
+    assert_eq!((&refused["error"], &refused["recorded"]), (&json!("shutting_down"), &json!("no")), "{refused}");
+    wait_until("the answer is written down", || agent.status()["records"]["accepted"] == 1);
+    assert_eq!(attention(&agent), ["ending"]);
+
+    // Five minutes past its moment the machine still runs.
+    (0..2).for_each(|_| ec2.pass(4 * 60));
+    wait_until("the end is called off", || agent.status()["ending"].is_null());
+    ec2.add(&agent, 5);
+    // The next hour, and AWS's part of it.
+    (0..8).for_each(|_| ec2.pass(HOUR / 4));
+    wait_until("the next hour goes out too", || ec2.ledger()["totals"]["requests"] == ec2.tally);
+    let ledger = ec2.ledger();
+    assert_eq!((&ledger["violations"], ledger["records"].as_array().unwrap().len()), (&json!([]), 2), "{ledger}");
+}
+
 #[test]
 fn a_role_that_is_missing_late_rotated_or_expired_costs_nothing() {
+    on_an_instance("ec2::a_role_that_is_missing_late_rotated_or_expired_costs_nothing", half_a_day);
+}
+
+#[test]
+fn an_announced_end_gets_the_open_hour_accepted_and_a_reboot_does_not() {
+    on_an_instance("ec2::an_announced_end_gets_the_open_hour_accepted_and_a_reboot_does_not", the_last_two_minutes);
+}
+
+/// Runs the test function `name` again in namespaces of its own, and there `test` on an instance. Where something that it
+/// takes is missing, says so.
+pub fn on_an_instance(name: &str, test: impl FnOnce(Ec2<'_>)) {
     if std::env::var_os(INSIDE).is_some() {
         let world = World::new(NOON, 1);
-        return half_a_day(Ec2::new(&world));
+        return test(Ec2::new(&world));
     }
     let Some(clock) = all_here() else { return };
     let this = std::env::current_exe().unwrap();
     let mut again = Command::new("unshare");
     again.args(["--net", "--mount"]).arg(this);
-    again.args(["--exact", "ec2::a_role_that_is_missing_late_rotated_or_expired_costs_nothing", "--nocapture"]);
+    again.args(["--exact", name, "--nocapture"]);
     let output = again.env(INSIDE, clock).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
     assert!(text(&output.stdout).contains("1 passed"), "{}", text(&output.stdout));
+    print!("{}", text(&output.stdout));
 }
 
 /// Where libfaketime lies, if all that the test needs is here.
@@ -154,8 +205,8 @@ fn all_here() -> Option<PathBuf> {
 }
 
 /// The instance, from inside the namespace.
-struct Ec2<'w> {
-    world: &'w World,
+pub struct Ec2<'w> {
+    pub world: &'w World,
     surroundings: Child,
     control: SocketAddr,
     /// Seconds between the machine's clock and the one that the agent sees.
@@ -232,9 +283,14 @@ impl<'w> Ec2<'w> {
     }
 
     /// The agent as systemd starts it, but for the clock and the authority that signed for the local endpoint.
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
+        self.meterd("run")
+    }
+
+    /// Another command of it, in the same surroundings.
+    pub fn meterd(&self, name: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_meterd"));
-        command.args(["run", "--config"]).arg(self.world.config()).env_clear().stdin(Stdio::null());
+        command.args([name, "--config"]).arg(self.world.config()).env_clear().stdin(Stdio::null());
         command.env("SSL_CERT_FILE", self.world.path("ca.pem"));
         command.env("LD_PRELOAD", std::env::var_os(INSIDE).unwrap());
         command.env("FAKETIME_TIMESTAMP_FILE", self.world.path("offset"));
@@ -242,7 +298,7 @@ impl<'w> Ec2<'w> {
         command
     }
 
-    fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+    pub fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
         let mut stream = TcpStream::connect(self.control).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let answer =
@@ -251,11 +307,28 @@ impl<'w> Ec2<'w> {
         answer.json()
     }
 
-    fn role(&self, change: &Value) {
+    /// The name that leads to AWS leads to `address` from here on.
+    pub fn endpoint_at(&self, address: &str) {
+        fs::write(self.world.path("hosts"), format!("127.0.0.1 localhost\n{address} {HOST}\n")).unwrap();
+    }
+
+    /// The file that says how far the commands' clock is from the machine's.
+    pub fn clock_off_by(&self, seconds: i64) -> PathBuf {
+        let file = self.world.path("another offset");
+        fs::write(&file, format!("{:+}\n", self.offset + seconds)).unwrap();
+        file
+    }
+
+    pub fn role(&self, change: &Value) {
         self.ask("POST", "/_role", change);
     }
 
-    fn ledger(&self) -> Value {
+    /// What instance metadata has from here on; null takes an item away.
+    fn items(&self, change: &Value) {
+        self.ask("POST", "/_items", change);
+    }
+
+    pub fn ledger(&self) -> Value {
         self.ask("GET", "/_ledger", &json!({}))
     }
 
@@ -276,7 +349,7 @@ impl<'w> Ec2<'w> {
     }
 
     /// An hour whose record AWS takes, as the last of all that wait.
-    fn good_hour(&mut self, agent: &Agent<'_>) {
+    pub fn good_hour(&mut self, agent: &Agent<'_>) {
         self.hour(agent);
         wait_until("AWS has all that is sealed", || {
             let status = agent.status();
@@ -285,7 +358,7 @@ impl<'w> Ec2<'w> {
         });
     }
 
-    fn add(&mut self, agent: &Agent<'_>, quantity: u64) {
+    pub fn add(&mut self, agent: &Agent<'_>, quantity: u64) {
         let answer = agent.tell(&format!("{{\"dimension\":\"requests\",\"quantity\":{quantity}}}"));
         assert_eq!(answer["ok"], true, "{answer}");
         self.tally += quantity;
