@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::entry::Request;
 use crate::hour::Timestamp;
 use crate::submit::answer::Reply;
-use crate::submit::aws::{Aws, Key, Metadata, Metering, ask_metadata};
+use crate::submit::aws::{self, Aws, Key, Metadata, Metering, ask_metadata};
 use crate::submit::outbox::SPACING;
 use network::Reached;
 
@@ -163,11 +163,12 @@ impl Doctor {
     }
 
     async fn examine_aws(&self, dimensions: &[String], say: &dyn Fn(&str)) -> Vec<Finding> {
+        let metadata = aws::metadata();
         let (id, own_region, role, codes) = tokio::join!(
-            ask_metadata("instance-id"),
-            ask_metadata("placement/region"),
-            ask_metadata("iam/security-credentials/"),
-            ask_metadata("product-codes"),
+            ask_metadata(&metadata, "instance-id"),
+            ask_metadata(&metadata, "placement/region"),
+            ask_metadata(&metadata, "iam/security-credentials/"),
+            ask_metadata(&metadata, "product-codes"),
         );
         let (replies, meant, skew_ms, now) = (Vec::new(), Vec::new(), None, self.clock.now());
         let mut facts = Facts { id, own_region, role, codes, key: None, reached: None, replies, meant, skew_ms, now };

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_config::imds::client::error::ImdsError;
 use aws_config::imds::{self, credentials::ImdsCredentialsProvider, region::ImdsRegionProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -168,8 +169,11 @@ fn http_client(proxy: ProxyConfig) -> SharedHttpClient {
         .build_with_connector_fn(move |settings, components| connector(proxy.clone(), settings, components))
 }
 
+/// Asks instance metadata, and keeps the token for it.
+pub use aws_config::imds::Client as MetadataClient;
+
 /// A client of instance metadata. It is never asked through a proxy: another machine's metadata would answer.
-pub fn metadata() -> imds::Client {
+pub fn metadata() -> MetadataClient {
     imds::Client::builder().configure(&without_proxy()).build()
 }
 
@@ -187,15 +191,14 @@ pub enum Metadata {
 }
 
 /// Asks instance metadata for what it has below `/latest/meta-data/`.
-pub async fn ask_metadata(path: &str) -> Metadata {
+pub async fn ask_metadata(client: &MetadataClient, path: &str) -> Metadata {
     // What the SDK's own providers heed.
     if std::env::var("AWS_EC2_METADATA_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true")) {
         return Metadata::Off;
     }
-    let client = metadata();
     match tokio::time::timeout(CONNECT_TIMEOUT, client.get(format!("/latest/meta-data/{path}"))).await {
         Ok(Ok(text)) => Metadata::Found(text.as_ref().trim().to_owned()),
-        Ok(Err(imds::client::error::ImdsError::ErrorResponse(answer))) => match answer.response().status().as_u16() {
+        Ok(Err(ImdsError::ErrorResponse(answer))) => match answer.response().status().as_u16() {
             404 => Metadata::Absent,
             status => Metadata::Silent(format!("it answers HTTP {status}")),
         },

@@ -18,6 +18,7 @@ mod connection;
 mod crash;
 mod doctor;
 mod ec2;
+mod ending;
 mod held;
 mod http;
 mod lifecycle;

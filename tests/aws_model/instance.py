@@ -17,6 +17,7 @@ ExpiredTokenException to one that is past its time. The first line on stdout is 
     POST /_listing   {"dimensions": [NAMES]}: the dimensions that are published; at first any is
     POST /_role      {"issue": SECONDS}: the role, at first absent, has new credentials that live so long;
                      {"shift": SECONDS}: the service's clock is so far ahead of the instance's
+    POST /_items     {ITEM: TEXT}: metadata has this item (with null: has it no longer), below /latest/meta-data/
     GET  /_proxied   what the proxy was asked to connect to
 """
 
@@ -60,7 +61,7 @@ class Service(model.Endpoint):
     """The Metering Service, for one instance in its Region."""
 
     def __init__(self, arguments):
-        self.arguments, self.shift, self.published = arguments, 0, None
+        self.arguments, self.shift, self.items, self.published = arguments, 0, {}, None
         super().__init__(argparse.Namespace(secret=None, window=6 * 3600, dry_run_ok=False, clock_start=None, clock_speed=1))
         self.role = Role(self.instance_now)
 
@@ -152,6 +153,7 @@ def imds(service):
             if role.attached:
                 known["/latest/meta-data/iam/security-credentials/"] = ROLE
                 known["/latest/meta-data/iam/security-credentials/" + ROLE] = json.dumps(role.document())
+            known.update({"/latest/meta-data/" + item: text for item, text in service.items.items()})
             found = known.get(self.path)
             return self.answer(404) if found is None else self.answer(200, found)
 
@@ -167,9 +169,13 @@ def control(service, asked, proxied):
             return super().do_GET()
 
         def do_POST(self):
-            if self.path not in ("/_role", "/_listing"):
+            if self.path not in ("/_role", "/_items", "/_listing"):
                 return super().do_POST()
             asked_for = json.loads(self.rfile.read(self.body_bytes()))
+            if self.path == "/_items":
+                items = {**service.items, **asked_for}
+                service.items = {item: text for item, text in items.items() if text is not None}
+                return self.reply(200, "{}")
             service.published = asked_for.get("dimensions", service.published)
             if "issue" in asked_for:
                 service.role.issue(asked_for["issue"])
