@@ -8,7 +8,7 @@ pub mod admin;
 pub mod clients;
 pub mod commands;
 pub mod core;
-mod ending;
+pub mod ending;
 pub mod front;
 pub mod http;
 pub mod identity;
