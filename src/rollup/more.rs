@@ -10,13 +10,13 @@ use crate::hour::Timestamp;
 /// What is in the state beside the fields of version 1.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct More {
-    /// Since when AWS has given a final word on none of the records offered to it: the first such attempt.
-    pub failing_since: Option<Timestamp>,
+    /// Since when something is to be sent and AWS has given no final word on anything; see [`super::waiting`].
+    pub waiting_since: Option<Timestamp>,
 }
 
 /// Numbers of sections. A number is never used for anything else, and what stands in it never changes its layout.
 mod number {
-    pub(super) const FAILING_SINCE: u16 = 1;
+    pub(super) const WAITING_SINCE: u16 = 1;
 }
 
 /// As it stands in a checkpoint.
@@ -29,9 +29,9 @@ pub(super) struct Section {
 impl More {
     pub(super) fn sections(&self) -> Result<Vec<Section>, CodecError> {
         // All of them by name, so that a new one cannot be forgotten here.
-        let More { failing_since } = self;
+        let More { waiting_since } = self;
         let mut sections = Vec::new();
-        put(&mut sections, number::FAILING_SINCE, failing_since)?;
+        put(&mut sections, number::WAITING_SINCE, waiting_since)?;
         Ok(sections)
     }
 
@@ -39,7 +39,7 @@ impl More {
         let mut more = More::default();
         for Section { number, content } in sections {
             match number {
-                number::FAILING_SINCE => more.failing_since = entry::decode(&content)?,
+                number::WAITING_SINCE => more.waiting_since = entry::decode(&content)?,
                 other => return Err(CodecError::Section(other)),
             }
         }
