@@ -10,7 +10,7 @@ pub mod checks;
 pub mod clients;
 pub mod commands;
 pub mod core;
-mod ending;
+pub mod ending;
 pub mod front;
 pub mod http;
 pub mod identity;
