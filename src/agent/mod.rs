@@ -16,3 +16,4 @@ mod recovery;
 pub mod run;
 pub mod submitter;
 mod waiting;
+mod watchdog;

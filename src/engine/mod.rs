@@ -369,6 +369,11 @@ impl<D: Disk> Engine<D> {
         self.append_mark(log_kind::IDLE, now)
     }
 
+    /// Proves that the way to the disk is open, without adding to the log.
+    pub fn prove(&mut self) -> Result<(), LogError> {
+        self.log.prove()
+    }
+
     /// Stops in order: everything durable, and a mark that the next start can go on right here. The mark stands twice
     /// because the second one proves the first.
     pub fn stop(mut self, now: Timestamp) -> Result<(), LogError> {
