@@ -14,14 +14,13 @@ power of a virtual machine. systemd is Debian 12's (252), which knows no Restart
 import argparse
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from machine import CONFIG, PATIENCE, Container, Skipped, Socket, base, http_get, install, must, needs, overlay, wait_for
+from machine import CONFIG, Container, Skipped, Socket, base, install, must, needs, overlay, wait_for
 from writers import Load
 
 ONE = '{"dimension":"requests","quantity":1}'
@@ -33,7 +32,7 @@ Before=meterd.service
 After=meterd.socket
 [Service]
 Type=exec
-ExecStart=/usr/bin/meterd add requests 1 --key early
+ExecStart=/usr/bin/meterd add requests 1
 [Install]
 WantedBy=multi-user.target
 """
@@ -53,7 +52,7 @@ class Proof:
     def ready(self):
         return wait_for("the agent is active", lambda: self.machine.is_active())[1]
 
-    def balance(self, at_least=None):
+    def balance(self):
         """The books say what the writers counted."""
         received = self.machine.books()["received"]
         assert received == str(self.counted), f"the books say {received}, the writers counted {self.counted}"
@@ -98,10 +97,10 @@ class Proof:
         wait_for("systemd answers", lambda: self.machine.run("systemctl", "is-system-running", check=False))
         self.ready()
         wait_for("the early writer has its answer",
-                 lambda: self.machine.show("early.service", "ActiveState")["ActiveState"] == "inactive")
+                 lambda: self.machine.show("early.service", "ActiveState")["ActiveState"] in ("inactive", "failed"))
         early = self.machine.show("early.service", "ExecMainStatus", "ExecMainStartTimestampMonotonic")
         agent = self.machine.show("meterd.service", "ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")
-        assert early["ExecMainStatus"] == "0", early
+        assert early["ExecMainStatus"] == "0", self.machine.run("journalctl", "-b", "-u", "early.service", "--no-pager")
         started = int(agent["ExecMainStartTimestampMonotonic"])
         ahead = started - int(early["ExecMainStartTimestampMonotonic"])
         assert ahead > 0, "the writer was not the first"
@@ -274,12 +273,10 @@ class Proof:
         """What it costs while nothing happens. Its one mark is written first."""
         time.sleep(3)
         inside = self.machine.show("meterd.service", "MainPID")["MainPID"]
-        status = Path(self.machine.inside(f"/proc/{inside}/status")).read_text()
-        pid = re.search(r"^NSpid:\s+(\d+)", status, re.M).group(1)
-        proc = Path(f"/proc/{pid}")
+        proc = self.machine.inside(f"/proc/{inside}")
 
         def look():
-            switches, ticks = {}, 0
+            switches = {}
             for task in (proc / "task").iterdir():
                 found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", (task / "status").read_text(), re.M)
                 switches[(task / "comm").read_text().strip() + " " + task.name] = int(found.group(1))
@@ -299,7 +296,8 @@ class Proof:
         written = after[2] - before[2]
         said = f"{seconds} s: {written} bytes written, {cpu:.0f} ms of CPU, {resident / 1024:.1f} MiB resident, woken: {each or 'never'}"
         assert written == 0, said
-        assert all(count <= seconds for count in woken.values()), said
+        # A timer may be early by a tick.
+        assert all(count <= seconds + 1 for count in woken.values()), said
         return said
 
     def a_removal_keeps_the_state(self):

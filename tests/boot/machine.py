@@ -20,7 +20,7 @@ SUITE = "bookworm"
 # What the proofs need in the root: systemd, and Python for the writer in the virtual machine.
 PACKAGES = "systemd,systemd-sysv,udev,python3"
 # How long anything may take that has to happen, on a machine however slow.
-PATIENCE = 180
+PATIENCE = 120
 
 CONFIG = """[product]
 code = "prod"

@@ -145,7 +145,7 @@ def main():
             for cut in range(arguments.cuts + 1):
                 begun = time.monotonic()
                 machine.on()
-                (boot, received), _ = wait_for("the books after a boot", lambda: machine.told()[2])
+                (boot, received), _ = wait_for("the books after a boot", lambda: machine.told()[2], patience=400)
                 took = time.monotonic() - begun
                 assert done <= received <= sent, f"{done} acknowledged, {sent} sent, and the books say {received}"
                 assert boot not in boots, "it was not booted"
@@ -154,7 +154,7 @@ def main():
                     print(f"  cut {cut}: {done} acknowledged, {sent} sent, the books say {received}; back in {took:.1f} s", flush=True)
                 if cut == arguments.cuts:
                     break
-                wait_for("the application is at it", lambda: machine.told()[1] > received + 50)
+                wait_for("the application is at it", lambda: machine.told()[1] > received + 50, patience=400)
                 time.sleep(random.random())
                 machine.cut()
                 # What it had told before the cut.

@@ -13,7 +13,7 @@ class Writer(threading.Thread):
     def __init__(self, path, name, each=False):
         super().__init__(daemon=True)
         self.path, self.who, self.each = path, name, each
-        self.acknowledged = self.again = 0
+        self.acknowledged = self.again = self.refused = 0
         self.slowest = 0.0
         self.failed = []
         self.stopping = False
@@ -28,7 +28,11 @@ class Writer(threading.Thread):
                     if connection is None:
                         connection = Socket(self.path)
                     answer = connection.ask('{"dimension":"requests","quantity":1,"key":"%s"}' % key)
-                    break
+                    if answer.get("recorded") != "no":
+                        break
+                    # Told to come back: only where the index of keys is not open in time, on a machine that is very busy.
+                    self.refused += 1
+                    time.sleep(0.1)
                 except (ConnectionResetError, BrokenPipeError, ConnectionError) as error:
                     if isinstance(error, ConnectionRefusedError):
                         self.failed.append(repr(error))
@@ -71,5 +75,7 @@ class Load:
         failed = [why for writer in self.writers for why in writer.failed]
         assert not failed, f"failed writes: {failed}"
         Load.total += self.acknowledged()
-        again, slowest = sum(w.again for w in self.writers), max(w.slowest for w in self.writers)
-        return f"{self.acknowledged()} writes, none failed, {again} sent again, the slowest took {slowest:.2f} s"
+        again, refused = sum(w.again for w in self.writers), sum(w.refused for w in self.writers)
+        told = f", {refused} told to come back" if refused else ""
+        slowest = max(w.slowest for w in self.writers)
+        return f"{self.acknowledged()} writes, none failed, {again} sent again{told}, the slowest took {slowest:.2f} s"
