@@ -7,8 +7,8 @@ use crate::entry::{
     self, DimensionId, Entry, Increment, Peer, Record, RecordKey, Run, Seal, Trust, Usage, Verdict, kind,
 };
 use crate::hour::{Hour, Timestamp};
-use crate::rollup::State;
 use crate::rollup::state::RecordState;
+use crate::rollup::{Checkpoint, State};
 use crate::wal::log::kind as log_kind;
 use crate::wal::report::Gap;
 
@@ -85,7 +85,7 @@ pub fn describe(number: u8, payload: &[u8], names: &mut Names) -> Result<Describ
         bytes.map(|b| Timestamp::from_millis(i64::from_le_bytes(*b)).to_string())
     };
     match number {
-        kind::CHECKPOINT => Ok(checkpoint(&entry::decode(payload).map_err(|e| e.to_string())?, names)),
+        kind::CHECKPOINT => Ok(checkpoint(&Checkpoint::decode(payload).map_err(|e| e.to_string())?.state, names)),
         kind::ARCHIVED => Ok(archived(&entry::decode(payload).map_err(|e| e.to_string())?)),
         log_kind::CLEAN_STOP => Ok(describe_as("the agent stopped in order", json!({ "at": time(0) }))),
         log_kind::IDLE => Ok(describe_as("nothing came for a second", json!({ "at": time(0) }))),

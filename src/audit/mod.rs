@@ -4,5 +4,6 @@
 pub mod describe;
 mod ledger;
 mod verify;
+mod waiting;
 
 pub use verify::{Finding, Report, verify};

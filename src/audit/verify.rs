@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::ledger::Ledger;
 use crate::disk::Disk;
 use crate::entry::{self, Entry, kind};
-use crate::rollup::State;
 use crate::rollup::books::Books;
 use crate::rollup::state::{Phase, RecordState};
+use crate::rollup::{Checkpoint, State};
 use crate::wal::archive;
 use crate::wal::log::kind as log_kind;
 use crate::wal::retain;
@@ -279,7 +279,7 @@ impl Audit {
         self.report.entries += 1;
         let place = format!("entry {} in {} at byte {}", whole.seq, file_name(whole.segment), whole.offset);
         if whole.kind == kind::CHECKPOINT {
-            return match entry::decode(whole.payload) {
+            return match Checkpoint::decode(whole.payload) {
                 Ok(checkpoint) => self.checkpoint(checkpoint, place),
                 Err(error) => self.find(format!("a checkpoint that cannot be read: {error}"), place, KEEP),
             };
@@ -304,9 +304,9 @@ impl Audit {
         }
     }
 
-    fn checkpoint(&mut self, checkpoint: State, place: String) {
+    fn checkpoint(&mut self, checkpoint: Checkpoint, place: String) {
         match &self.state {
-            Some(state) if *state == checkpoint => self.report.checkpoints += 1,
+            Some(state) if checkpoint.agrees_with(state) => self.report.checkpoints += 1,
             Some(_) if !self.damaged => {
                 self.find("the checkpoint is not what the entries before it come to", place, KEEP);
             }
@@ -315,9 +315,9 @@ impl Audit {
         if self.state.is_some() && !self.damaged {
             self.judge_books();
         } else {
-            self.ledger = Ledger::from_state(&checkpoint);
+            self.ledger = Ledger::from_state(&checkpoint.state);
         }
-        (self.state, self.damaged) = (Some(checkpoint), false);
+        (self.state, self.damaged) = (Some(checkpoint.state), false);
     }
 
     fn lose_track(&mut self) {

@@ -2,8 +2,8 @@
 //! that finds frames missing puts the second copy where the first one stood.
 
 use super::recover::Change;
-use crate::entry::{self, Echo, Echoed, Entry, kind};
-use crate::rollup::State;
+use crate::entry::{Echo, Echoed, Entry, kind};
+use crate::rollup::{Checkpoint, State};
 use crate::wal::open::Entry as LogEntry;
 
 /// An entry that is longer is not repeated: a seal of tens of thousands of shares. Nor is it lost easily: it fills
@@ -37,8 +37,9 @@ impl Echoes {
         }
     }
 
-    /// Notes an echo that was written at `seq`.
-    pub(super) fn echoed(&mut self, seq: u64) {
+    /// Notes that what was fresh has had its turn at `seq`: in an echo, or in none where none fitted, and stands in the
+    /// next one once more.
+    pub(super) fn turned(&mut self, seq: u64) {
         self.after = self.fresh_after;
         self.older = std::mem::take(&mut self.fresh);
         self.fresh_after = seq;
@@ -97,7 +98,7 @@ impl Folding {
         }
         self.last_seq = e.seq;
         if e.kind == kind::CHECKPOINT {
-            self.state = entry::decode(e.payload).map_err(|e| e.to_string())?;
+            self.state = Checkpoint::decode(e.payload).map_err(|e| e.to_string())?.state;
             self.echoes.note(e.seq, e.kind, e.payload);
             self.gap = None;
             return Ok(());

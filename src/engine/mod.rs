@@ -5,6 +5,7 @@
 //! (`ok`, a request to AWS) leaves before [`Engine::commit`] has succeeded.
 
 mod building;
+mod code;
 mod configure;
 mod deadlines;
 mod echo;
@@ -20,12 +21,13 @@ mod stretch;
 mod take;
 mod watch;
 
+pub use code::Code;
 pub use options::Options;
 pub use recover::read_only;
 pub use release::Gone;
 pub use sending::Sending;
 pub use settle::NotSettled;
-pub use take::{Code, NewIncrement, Refusal, Taken};
+pub use take::{NewIncrement, Refusal, Taken};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -36,8 +38,8 @@ use crate::disk::Disk;
 use crate::entry::{self, Answered, Closed, Damaged, Ending, Entry, Verdict};
 use crate::hour::{Hour, Reading, Timestamp};
 use crate::index::{Index, IndexError};
-use crate::rollup::State;
 use crate::rollup::state::Phase;
+use crate::rollup::{Checkpoint, State};
 use crate::submit::outbox::Outbox;
 use crate::wal::archive::Owner;
 use crate::wal::log::kind as log_kind;
@@ -218,7 +220,7 @@ impl<D: Disk> Engine<D> {
             self.log.roll(need, now)?;
             self.index.segment_ended();
             self.retention.rolled(self.log.segment_bytes());
-            let checkpoint = entry::encode(&self.state).map_err(unwritable)?;
+            let checkpoint = Checkpoint::encode(&self.state).map_err(unwritable)?;
             self.append(entry::kind::CHECKPOINT, &checkpoint, need, now)?;
         }
         self.append(entry.kind(), &payload, need, now)?;
@@ -243,7 +245,7 @@ impl<D: Disk> Engine<D> {
         if self.log.fits(payload.len()) {
             self.log.append(entry::kind::ECHO, &payload, Need::Control, now)?;
         }
-        self.echoes.echoed(seq);
+        self.echoes.turned(seq);
         Ok(())
     }
 
@@ -324,7 +326,7 @@ impl<D: Disk> Engine<D> {
 
     /// The last hour up to `last` that can be closed along with `hour`, because nothing happened after it.
     fn quiet_through(&self, hour: Hour, last: Hour) -> Hour {
-        if self.state.zero_records == ZeroRecords::All && now_matters(hour, last) {
+        if self.state.zero_records == ZeroRecords::All && each_by_itself(hour, last) {
             return hour;
         }
         let mut through = hour;
@@ -395,7 +397,7 @@ impl<D: Disk> Engine<D> {
 
 /// With `zero_records = "all"` every hour is sealed by itself, unless the agent was away for so long that AWS would
 /// refuse most of them anyway.
-fn now_matters(hour: Hour, last: Hour) -> bool {
+fn each_by_itself(hour: Hour, last: Hour) -> bool {
     last.index().saturating_sub(hour.index()) <= 30 * 24
 }
 

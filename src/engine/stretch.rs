@@ -14,8 +14,8 @@ use crate::disk::Disk;
 use crate::entry::{self, RecordKey, kind};
 use crate::hour::{Hour, Timestamp};
 use crate::index::Intake;
-use crate::rollup::State;
 use crate::rollup::state::RecordState;
+use crate::rollup::{Checkpoint, State};
 use crate::wal::OpenError;
 use crate::wal::archive::{self, Owner};
 use crate::wal::retain::{self, Event, Footprint};
@@ -149,12 +149,12 @@ impl<D: Disk> Look<D> {
                 Event::Damaged(segment) => stretch.damaged.push(segment),
                 Event::Retired(_) => {}
                 Event::Entry { segment, first: true, entry } if entry.kind == kind::CHECKPOINT && segment > from => {
-                    let checkpoint: State = entry::decode(entry.payload).map_err(|e| e.to_string())?;
+                    let checkpoint = Checkpoint::decode(entry.payload).map_err(|e| e.to_string())?;
                     let mut next = Folded::new(segment);
                     // Told before its entries, this segment's damage was put down to the stretch that ends here.
                     next.damaged = stretch.damaged.split_off(stretch.damaged.partition_point(|id| *id < segment));
                     let done = std::mem::replace(&mut stretch, next);
-                    pass.folded.push_back(done.end(segment, &folding.state, checkpoint == folding.state)?);
+                    pass.folded.push_back(done.end(segment, &folding.state, checkpoint.agrees_with(&folding.state))?);
                     folding.fold(entry, &mut drop)?;
                     if enough(pass) {
                         return Ok(ControlFlow::Break(()));

@@ -105,6 +105,9 @@ pub enum CodecError {
     /// A kind that this version does not know.
     #[error("unknown kind {0}")]
     Kind(u8),
+    /// A part of a checkpoint that this version does not know.
+    #[error("unknown section {0} of a checkpoint")]
+    Section(u16),
 }
 
 /// Any payload to bytes: fixed-width little-endian bincode 1.3.
@@ -115,6 +118,13 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// Bytes to a payload; trailing bytes are an error. Only for bytes whose checksum held.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     Ok(codec().deserialize(bytes)?)
+}
+
+/// The same for bytes that something else follows: that too.
+pub fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), CodecError> {
+    let mut rest = bytes;
+    let value = codec().allow_trailing_bytes().deserialize_from(&mut rest)?;
+    Ok((value, rest))
 }
 
 impl Entry {

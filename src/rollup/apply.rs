@@ -203,6 +203,12 @@ impl State {
             Verdict::NotTaken | Verdict::Blocked => self.unanswered,
             Verdict::Accepted { .. } | Verdict::Conflict | Verdict::OutOfBounds { .. } | Verdict::Refused => false,
         };
+        self.more.failing_since = match &answered.verdict {
+            Verdict::Ambiguous | Verdict::NotTaken | Verdict::Blocked | Verdict::OutOfBounds { .. } => {
+                self.more.failing_since.or(Some(answered.at))
+            }
+            Verdict::Accepted { .. } | Verdict::Conflict | Verdict::Refused => None,
+        };
         record.in_flight = false;
         record.last_error = Some(answered.message.clone());
         record.request_id.clone_from(&answered.request_id);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clocks::Clocks;
+use super::more::More;
 use super::tagged::Tagged;
 use crate::config::{Late, Measure, ZeroRecords};
 use crate::decimal::Amount;
@@ -13,7 +14,7 @@ use crate::entry::{Carry, DimensionId, Peer, Record, RecordKey, Rules, Used};
 use crate::hour::{Hour, Timestamp};
 use crate::tags::Tags;
 
-/// The fold of the log. A checkpoint is this, as bytes.
+/// The fold of the log. A [`Checkpoint`](super::Checkpoint) is this, as bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct State {
     /// The product's code.
@@ -48,6 +49,9 @@ pub struct State {
     pub lost_increments: u64,
     /// Hours up to this one may have been sealed by an entry that damage took.
     pub damaged_through: Option<Hour>,
+    /// What came after the layout above was frozen: a field more goes in there.
+    #[serde(skip)]
+    pub more: More,
 }
 
 /// Records that are gone from [`State::records`], by what became of them.

@@ -2,6 +2,7 @@
 //! Sees the fold and the seals; does not see the log, the socket or AWS.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
+mod checkpoint;
 mod golden;
 mod million;
 mod model;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use meterd::disk::RealDisk;
 use meterd::entry::{Entry, Seal, decode, encode, kind};
-use meterd::rollup::State;
+use meterd::rollup::{Checkpoint, State};
 use meterd::tags::Tags;
 use meterd::wal::open::replay;
 
@@ -270,7 +270,11 @@ fn fold_again(world: &World) -> usize {
     let disk = RealDisk::new(world.dir.path());
     replay(&disk, 1, kind::CHECKPOINT, &mut |e| {
         if e.kind == kind::CHECKPOINT {
-            assert_eq!(encode(&once).unwrap(), e.payload, "a checkpoint is the fold of what stands before it");
+            assert_eq!(
+                Checkpoint::encode(&once).unwrap(),
+                e.payload,
+                "a checkpoint is the fold of what stands before it"
+            );
             return Ok(());
         }
         let entry = Entry::decode(e.kind, e.payload).unwrap();
