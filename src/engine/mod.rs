@@ -72,7 +72,7 @@ pub enum EngineError {
 /// How long an opening engine waits for its index at most. An intact one is open within milliseconds, tens of them where
 /// a crash left it a segment or two of the log to read, more on a busy machine: writers rather wait that long than hear
 /// that their keys cannot be looked up yet. One that takes longer is not waited for: usage without a key can be taken.
-const INDEX_WAIT: Duration = Duration::from_secs(2);
+const INDEX_WAIT: Duration = Duration::from_millis(500);
 /// The same where nothing else goes on meanwhile.
 const INDEX_WAIT_ALONE: Duration = Duration::from_secs(60);
 
