@@ -14,13 +14,10 @@ power of a virtual machine. systemd is Debian 12's (252), which knows no Restart
 import argparse
 import os
 import re
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
-from machine import CONFIG, Container, Skipped, Socket, base, install, must, needs, overlay, wait_for
+from machine import CONFIG, Container, Skipped, Socket, base, install, isolated, must, needs, overlay, scratch, wait_for
 from writers import Load
 
 ONE = '{"dimension":"requests","quantity":1}'
@@ -326,13 +323,8 @@ def main():
     parser.add_argument("--cache", type=Path, default=Path(__file__).parents[2] / "target/boot")
     parser.add_argument("--idle", type=int, default=10)
     arguments = parser.parse_args()
-    needs("unshare", "mkfs.ext4", "losetup", "dpkg-deb")
-    if "METERD_BOOT_INSIDE" not in os.environ:
-        # With mounts of its own, which go with it.
-        environment = dict(os.environ, METERD_BOOT_INSIDE="1")
-        os.execvpe("unshare", ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv], environment)
-    with tempfile.TemporaryDirectory(dir=arguments.cache.parent if arguments.cache.parent.is_dir() else None) as directory:
-        directory = Path(directory)
+    needs("mkfs.ext4", "losetup", "dpkg-deb")
+    with scratch(arguments.cache) as directory:
         arguments.newer = arguments.newer or unpack_again(arguments.package, directory)
         root = overlay(base(arguments.cache), directory / "upper", directory / "root")
         image = directory / "state.img"
@@ -378,14 +370,8 @@ def main():
                     return 1
         finally:
             machine.kill()
-            subprocess.run(["umount", "--lazy", root / "var/lib/meterd"], check=False)
-            subprocess.run(["umount", "--lazy", root], check=False)
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Skipped as why:
-        print(f"skipped: {why}")
-        sys.exit(0)
+    isolated(main)

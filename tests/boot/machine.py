@@ -5,6 +5,7 @@ kernel, on top of it) are kept for the next run. The caller runs in a mount name
 is mounted here stays behind.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -65,6 +67,36 @@ def needs(*tools):
     lacking = [tool for tool in tools if not shutil.which(tool)]
     if lacking:
         raise Skipped(f"no {', '.join(lacking)}")
+
+
+def isolated(main):
+    """Runs `main` with mounts of its own, which go with it, and ends with its exit code."""
+    try:
+        needs("unshare")
+        if "METERD_BOOT_INSIDE" not in os.environ:
+            environment = dict(os.environ, METERD_BOOT_INSIDE="1")
+            command = ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv]
+            os.execvpe("unshare", command, environment)
+        sys.exit(main())
+    except Skipped as why:
+        print(f"skipped: {why}")
+        sys.exit(0)
+
+
+@contextlib.contextmanager
+def scratch(cache):
+    """A directory for one run, beside the cache: there is room, and it is no tmpfs."""
+    cache.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(dir=cache.parent, prefix="boot-"))
+    try:
+        yield directory
+    finally:
+        # A mount that is still there is left alone, with what is below it.
+        for mounted in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            at = mounted.split()[1]
+            if at.startswith(f"{directory}/"):
+                subprocess.run(["umount", "--lazy", at], check=False)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def base(cache):
@@ -188,7 +220,7 @@ class Container:
             raise Skipped(f"systemd-nspawn cannot boot here: {self.console.read_text(errors='replace')[-500:]}")
         children = Path(f"/proc/{self.nspawn.pid}/task/{self.nspawn.pid}/children").read_text().split()
         # Until it has its own name spaces it sees the host's files.
-        if children and os.readlink(f"/proc/{children[0]}/ns/pid") == os.readlink(f"/proc/self/ns/pid"):
+        if children and os.readlink(f"/proc/{children[0]}/ns/pid") == os.readlink("/proc/self/ns/pid"):
             return None
         return int(children[0]) if children else None
 

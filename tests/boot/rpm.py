@@ -9,11 +9,9 @@ resolved. Blind spot: dnf, and a booted Amazon Linux.
 
 import argparse
 import os
-import sys
-import tempfile
 from pathlib import Path
 
-from machine import Skipped, base, must, needs, overlay
+from machine import base, isolated, must, needs, overlay, scratch
 
 # With these it goes onto Amazon Linux 2023.
 GLIBC_MAX = (2, 34)
@@ -27,18 +25,13 @@ def main():
     parser.add_argument("newer")
     parser.add_argument("--cache", type=Path, default=Path(__file__).parents[2] / "target/boot")
     arguments = parser.parse_args()
-    needs("unshare", "rpm")
-    if "METERD_BOOT_INSIDE" not in os.environ:
-        # With mounts of its own, which go with it.
-        environment = dict(os.environ, METERD_BOOT_INSIDE="1")
-        os.execvpe("unshare", ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv], environment)
+    needs("rpm")
     requires = must("rpm", "-qp", "--requires", arguments.package)
     libc = [line.split("(GLIBC_")[1].split(")")[0] for line in requires.splitlines() if line.startswith("libc.so.6(GLIBC_")]
     newest = max(tuple(int(part) for part in version.split(".")) for version in libc)
     assert newest <= GLIBC_MAX, f"it needs glibc {newest}"
     assert "systemd" in requires
-    with tempfile.TemporaryDirectory(dir=arguments.cache.parent if arguments.cache.parent.is_dir() else None) as directory:
-        directory = Path(directory)
+    with scratch(arguments.cache) as directory:
         root = overlay(base(arguments.cache), directory / "upper", directory / "root")
         rpm = ["rpm", "--root", root, "--nodeps"]
         try:
@@ -65,16 +58,10 @@ def main():
         except AssertionError as why:
             print(f"  FAILED: {why}")
             return 1
-        finally:
-            must("umount", "--lazy", root)
     print(f"  {len(files)} files, glibc {newest[0]}.{newest[1]}; installed: enabled, not started, no state; upgraded: "
           "configuration kept; removed: state kept")
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Skipped as why:
-        print(f"skipped: {why}")
-        sys.exit(0)
+    isolated(main)
