@@ -77,10 +77,10 @@ build {
       "meterd check-config",
       # Your application's own user reports usage:
       # "sudo usermod -aG meterd app",
-      "systemctl is-enabled meterd.socket meterd-admin.socket meterd.service",
+      "systemctl is-enabled meterd.socket meterd-admin.socket meterd.service meterd-end.service",
       # The package starts nothing. Should the agent have run for a try, what it wrote belongs to this machine and not to
       # its copies: every instance of the image begins with a log of its own.
-      "sudo systemctl stop meterd.service meterd.socket meterd-admin.socket",
+      "sudo systemctl stop meterd-end.service meterd.service meterd.socket meterd-admin.socket",
       "sudo meterd scrub",
       "sudo test -z \"$(sudo ls -A /var/lib/meterd)\"",
       "rm -f /tmp/meterd.*",

@@ -7,6 +7,8 @@
 //!
 //! `POST /v1/release` with `{"hour": "…", "dimension": "requests", "at_most": 1000}` (`at_most` may be left out) sends a
 //! record that waits because it is above `hold_above`. 200 `{"ok":true,"became":"sent"}`, or `"carried"` past its window.
+//!
+//! `POST /v1/seal`: see [`super::ending`].
 
 use std::convert::Infallible;
 use std::io;
@@ -22,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::commands::{Command, Gone, Handle};
+use super::ending;
 use super::http::{Answer, HEAD_TIMEOUT, json, problem};
 use crate::engine::{self, NotSettled};
 use crate::entry::{Decision, Peer};
@@ -144,7 +147,12 @@ async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<A
     Ok(match (route.0, route.1.as_str()) {
         (Method::POST, "/v1/settle") => settle(&body, by, core).await,
         (Method::POST, "/v1/release") => release(&body, by, core).await,
-        _ => json(StatusCode::NOT_FOUND, &problem("not_found", "paths: POST /v1/settle, POST /v1/release")),
+        (Method::POST, "/v1/seal") => ending::seal(&body, by, core).await,
+        (Method::GET, "/v1/seal") => ending::seen(core).await,
+        _ => json(
+            StatusCode::NOT_FOUND,
+            &problem("not_found", "paths: POST /v1/settle, POST /v1/release, POST and GET /v1/seal"),
+        ),
     })
 }
 
@@ -178,7 +186,7 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|e| e.to_string())
 }
 
-fn bad_request(why: &str) -> Answer {
+pub(super) fn bad_request(why: &str) -> Answer {
     json(StatusCode::BAD_REQUEST, &problem("bad_request", why))
 }
 

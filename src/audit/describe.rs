@@ -29,6 +29,8 @@ pub const KINDS: &[(&str, u8)] = &[
     ("echo", kind::ECHO),
     ("damaged", kind::DAMAGED),
     ("fixed-anew", kind::FIXED_ANEW),
+    ("end", kind::END),
+    ("called-off", kind::CALLED_OFF),
     ("archived", kind::ARCHIVED),
     ("stop", log_kind::CLEAN_STOP),
     ("gap", log_kind::GAP),
@@ -171,6 +173,15 @@ fn fact(entry: &Entry, names: &mut Names) -> Described {
             let text = format!("{}: fixed anew under product {}", names.key(key), fixed.record.request.product_code);
             describe_as(text, of_record(key, fixed.at, names, json!({ "record": record_fields(&fixed.record) })))
         }
+        Entry::End(end) => {
+            let (at, by) = (end.at.to_string(), end.by.map_or_else(announced, |by| format!("uid {}", by.uid)));
+            let fields = json!({ "at": at, "by": end.by.map(peer), "why": end.why });
+            describe_as(format!("this instance ends ({}), says {by}", end.why), fields)
+        }
+        Entry::CalledOff(off) => {
+            let (at, by) = (off.at.to_string(), off.by.map_or_else(announced, |by| format!("uid {}", by.uid)));
+            describe_as(format!("the end is called off, says {by}"), json!({ "at": at, "by": off.by.map(peer) }))
+        }
         Entry::Echo(echo) => {
             let seqs: Vec<u64> = echo.entries.iter().map(|e| e.seq).collect();
             let text = format!("{} entries once more, all but usage behind frame {}", seqs.len(), echo.after);
@@ -196,6 +207,10 @@ fn fact(entry: &Entry, names: &mut Names) -> Described {
             describe_as(text, of_record(&settled.key, settled.at, names, more))
         }
     }
+}
+
+fn announced() -> String {
+    "instance metadata".to_owned()
 }
 
 fn verdict(verdict: &Verdict) -> &'static str {

@@ -2,6 +2,7 @@
 //! more by another way than the agent's. Reads only, and believes nothing that was not looked at.
 
 pub mod describe;
+mod ends;
 mod ledger;
 mod verify;
 mod waiting;

@@ -10,6 +10,7 @@ use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::exit;
@@ -111,7 +112,7 @@ pub fn decide(target: &Target, path: &str, body: &serde_json::Value, done: fn(&D
             return exit::CONFIG;
         }
     };
-    match post(&socket, path, body.to_string()) {
+    match post::<Decided>(&socket, path, body.to_string()) {
         Ok(answer) if answer.ok => {
             say!("{}", done(&answer));
             exit::FINE
@@ -128,7 +129,7 @@ pub fn decide(target: &Target, path: &str, body: &serde_json::Value, done: fn(&D
 }
 
 /// `POST path` on the operator's socket.
-fn post(socket: &Path, path: &str, body: String) -> Result<Decided, String> {
+pub fn post<T: DeserializeOwned>(socket: &Path, path: &str, body: String) -> Result<T, String> {
     let request = Request::post(path).header("host", "meterd").body(Full::from(body));
     let (_, body) = ask(socket, request.map_err(|e| e.to_string())?)?;
     serde_json::from_slice(&body).map_err(|e| format!("the agent's answer cannot be read: {e}"))

@@ -11,6 +11,7 @@ pub mod records;
 pub mod release;
 pub mod run;
 mod say;
+pub mod seal;
 pub mod settle;
 pub mod simulate_aws;
 mod state_dir;
@@ -43,6 +44,7 @@ enum Command {
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
     Release(release::Release),
+    Seal(seal::Seal),
     CheckConfig(check_config::CheckConfig),
     SimulateAws(simulate_aws::SimulateAws),
 }
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Release(args) => release::run(&args),
+        Command::Seal(args) => seal::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::SimulateAws(args) => return simulate_aws::run(args),
     };

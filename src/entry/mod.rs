@@ -3,6 +3,7 @@
 //! Entries are facts. Everything the agent knows is a fold over them (see [`crate::rollup::state`]).
 
 mod damage;
+mod end;
 mod outcome;
 mod record;
 mod setup;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use damage::{Damaged, Echo, Echoed};
+pub use end::{CalledOff, End};
 pub use outcome::{Answered, Attempt, Closed, Decision, Ending, FixedAnew, Released, Settled, Verdict};
 pub use record::{Allocation, Carry, Hold, Kept, Record, RecordKey, Request, Seal, SealedDimension, Used};
 pub use setup::{Rules, Setup};
@@ -51,6 +53,10 @@ pub enum Entry {
     Damaged(Damaged),
     /// A refused record under a mended product code.
     FixedAnew(FixedAnew),
+    /// This instance ends.
+    End(End),
+    /// It does not.
+    CalledOff(CalledOff),
 }
 
 /// Kinds of entries, as they stand in a frame.
@@ -85,6 +91,10 @@ pub mod kind {
     pub const DAMAGED: u8 = 14;
     /// [`super::FixedAnew`]
     pub const FIXED_ANEW: u8 = 15;
+    /// [`super::End`]
+    pub const END: u8 = 20;
+    /// [`super::CalledOff`]
+    pub const CALLED_OFF: u8 = 21;
     /// [`crate::rollup::state::RecordState`], in the archive only.
     pub const ARCHIVED: u8 = 200;
 }
@@ -145,6 +155,8 @@ impl Entry {
             Entry::Echo(_) => kind::ECHO,
             Entry::Damaged(_) => kind::DAMAGED,
             Entry::FixedAnew(_) => kind::FIXED_ANEW,
+            Entry::End(_) => kind::END,
+            Entry::CalledOff(_) => kind::CALLED_OFF,
         }
     }
 
@@ -165,6 +177,8 @@ impl Entry {
             Entry::Echo(e) => encode(e),
             Entry::Damaged(e) => encode(e),
             Entry::FixedAnew(e) => encode(e),
+            Entry::End(e) => encode(e),
+            Entry::CalledOff(e) => encode(e),
         }
     }
 
@@ -185,6 +199,8 @@ impl Entry {
             kind::ECHO => Entry::Echo(decode(payload)?),
             kind::DAMAGED => Entry::Damaged(decode(payload)?),
             kind::FIXED_ANEW => Entry::FixedAnew(decode(payload)?),
+            kind::END => Entry::End(decode(payload)?),
+            kind::CALLED_OFF => Entry::CalledOff(decode(payload)?),
             other => return Err(CodecError::Kind(other)),
         })
     }

@@ -24,6 +24,8 @@ impl State {
             Entry::Released(e) => e.at,
             Entry::FixedAnew(e) => e.at,
             Entry::Damaged(e) => e.at,
+            Entry::End(e) => e.at,
+            Entry::CalledOff(e) => e.at,
             Entry::Started(_) | Entry::Alive(_) | Entry::Clock(_) | Entry::Echo(_) => return,
         };
         self.clocks.seen(at);

@@ -17,6 +17,7 @@ mod clocks;
 mod connection;
 mod crash;
 mod ec2;
+mod ending;
 mod held;
 mod http;
 mod lifecycle;

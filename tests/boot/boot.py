@@ -80,7 +80,7 @@ class Proof:
     def the_installation_starts_nothing_and_leaves_no_state(self):
         wants = self.machine.root / "etc/systemd/system"
         for unit in ("sockets.target.wants/meterd.socket", "sockets.target.wants/meterd-admin.socket",
-                     "multi-user.target.wants/meterd.service"):
+                     "multi-user.target.wants/meterd.service", "multi-user.target.wants/meterd-end.service"):
             assert (wants / unit).is_symlink(), f"{unit} is not enabled"
         left = [name for name in os.listdir(self.state) if name != "lost+found"]
         assert not left, f"the installation left {left}"

@@ -13,7 +13,6 @@ loses is cut in tests/disks.
 """
 
 import argparse
-import os
 import random
 import re
 import subprocess

@@ -16,7 +16,7 @@ from machine import base, isolated, must, needs, overlay, scratch
 # With these it goes onto Amazon Linux 2023.
 GLIBC_MAX = (2, 34)
 UNITS = ("sockets.target.wants/meterd.socket", "sockets.target.wants/meterd-admin.socket",
-         "multi-user.target.wants/meterd.service")
+         "multi-user.target.wants/meterd.service", "multi-user.target.wants/meterd-end.service")
 
 
 def main():

@@ -16,7 +16,7 @@ use crate::setup::DIMENSIONS;
 const HOUR: u64 = 3600;
 
 fn draw(rng: &mut Rng) -> What {
-    match rng.u16(0..200) {
+    match rng.u16(0..210) {
         0..24 => What::Write(Kind::Plain, rng.usize(1..30), rng.bool()),
         24 => What::Write(Kind::Plain, rng.usize(400..1200), rng.bool()),
         25..45 => What::Write(Kind::Keyed, rng.usize(1..5), rng.u8(0..4) == 0),
@@ -47,7 +47,9 @@ fn draw(rng: &mut Rng) -> What {
         191 => What::Foreign(rng.usize(0..DIMENSIONS.len())),
         192 => What::Date([0, 0, 7 * 3600, -7 * 3600, 200, -900][rng.usize(0..6)]),
         193 => What::Instance,
-        _ => What::Settle,
+        194..200 => What::Settle,
+        200..206 => What::End(rng.bool()),
+        _ => What::CallOff(rng.u8(0..3) != 0),
     }
 }
 

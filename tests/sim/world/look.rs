@@ -42,6 +42,9 @@ impl World {
             ("expired", ended(Place::Expired)),
             ("in doubt", ever(|e| matches!(e, Entry::Closed(c) if c.ending == Ending::InDoubt))),
             ("conflicts", ever(|e| matches!(e, Entry::Answered(a) if a.verdict == Verdict::Conflict))),
+            ("ends", ever(|e| matches!(e, Entry::End(_)))),
+            ("ends called off", ever(|e| matches!(e, Entry::CalledOff(_)))),
+            ("hours sealed early", ever(|e| matches!(e, Entry::Seal(s) if s.at < s.hour.end()))),
             ("refusals", ever(|e| matches!(e, Entry::Answered(a) if a.verdict == Verdict::Refused))),
         ]))
     }
@@ -91,6 +94,9 @@ impl World {
         for fact in new {
             let entry = Entry::decode(fact.kind, &fact.payload).map_err(|e| e.to_string())?;
             self.ledger.fold(&entry)?;
+            if self.ledger.ends > self.ends {
+                return Err(format!("an end that nobody asked for: {entry:?}"));
+            }
             self.facts.push(fact);
         }
         Ok(())

@@ -80,6 +80,10 @@ pub enum What {
     Instance,
     /// A person decides about a record that waits for one.
     Settle,
+    /// This instance ends, as a person says (`true`) or as metadata does.
+    End(bool),
+    /// It does not, as a person says or as metadata does.
+    CallOff(bool),
     /// What happens to the index while the agent is down.
     Index(Loss),
 }
@@ -132,6 +136,8 @@ pub struct World {
     /// Something was injected since the last start: errors are no surprise.
     faulty: bool,
     poisoned: bool,
+    /// Ends that somebody asked for.
+    ends: usize,
     pub counts: Counts,
 }
 
@@ -174,6 +180,7 @@ impl World {
             seen_skew: None,
             faulty: false,
             poisoned: false,
+            ends: 0,
             counts: Counts::default(),
         }
     }
@@ -271,12 +278,12 @@ impl World {
         let Some(engine) = &mut self.engine else { return Ok(()) };
         match what {
             What::Write(kind, n, array) => {
-                self.writers.doubt = self.ledger.doubt;
+                (self.writers.doubt, self.writers.ending) = (self.ledger.doubt, self.ledger.is_closed(now));
                 self.writers.write(kind, n, array, engine, now, &mut self.rng);
                 Ok(())
             }
             What::Retry(all) => {
-                self.writers.doubt = self.ledger.doubt;
+                (self.writers.doubt, self.writers.ending) = (self.ledger.doubt, self.ledger.is_closed(now));
                 self.writers.retry(all, engine, now, &mut self.rng);
                 self.commit()
             }
@@ -302,6 +309,8 @@ impl World {
                 self.name_instance()
             }
             What::Settle => self.settle(),
+            What::End(asked) => self.end_of_instance(asked),
+            What::CallOff(asked) => self.call_off(asked),
             _ => Ok(()),
         }
     }
