@@ -28,6 +28,7 @@
 //! | [`index`] | keys and history in sled, derived from the log | decide what may be deleted |
 //! | [`audit`] | the log judged from outside, and shown entry by entry | change anything; use the fold's own sums |
 //! | [`agent`] | the wiring: threads, socket, signals | know a rule of metering |
+//! | [`doctor`] | what has to be right before the first record, checked one by one | meter anything; go another way than the agent |
 //! | [`status`], [`view`] | what people and programs are shown | |
 //! | [`cli`] | a file a command; the only place that prints | |
 //! | [`simulate`] | a Metering Service that keeps AWS's rules, for tries and tests | |
@@ -65,6 +66,7 @@ pub mod submit;
 pub mod agent;
 pub mod audit;
 pub mod cli;
+pub mod doctor;
 pub mod simulate;
 pub mod status;
 pub mod view;

@@ -20,7 +20,7 @@ const AWS_FAILING_WARN: Duration = Duration::from_secs(30 * 60);
 /// A record that is still pending so long after its hour wants attention.
 const PENDING_WARN: Duration = Duration::from_secs(3600);
 /// Clocks further apart than this are worth a look.
-const SKEW_WARN_MS: i64 = 60_000;
+pub const SKEW_WARN_MS: i64 = 60_000;
 /// A sync slower than this is worth a look.
 const SYNC_WARN: Duration = Duration::from_secs(1);
 

@@ -6,6 +6,7 @@ use std::sync::mpsc::Sender;
 use mio::Waker;
 use tokio::sync::oneshot;
 
+use crate::doctor::Finding;
 use crate::engine::{self, EndSeen, NotSettled, Refusal, Sending, Taken};
 use crate::entry::{Decision, Peer, RecordKey};
 use crate::hour::Hour;
@@ -84,6 +85,8 @@ pub enum Command {
     },
     /// How far is the end?
     EndSeen(oneshot::Sender<Result<EndSeen, LogError>>),
+    /// The checks that fail; those of before no longer count.
+    Checked(Vec<Finding>),
     /// The submitter has finished its last call.
     SubmitterDone,
     /// This part of the agent panicked: a restart is better than going on without it.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mio::{Poll, Token, Waker};
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::checks;
 use super::commands::Command;
 use super::front::Front;
 use super::run::Stage;
@@ -21,7 +22,7 @@ use crate::disk::Disk;
 use crate::engine::{Code, EndSeen, Engine, NotSettled, Refusal, Taken};
 use crate::hour::{Reading, Timestamp};
 use crate::ingest::taker::{self, NotReady};
-use crate::status;
+use crate::status::{self, Status};
 use crate::wal::LogError;
 
 /// After this long without an append the log gets a mark that proves its last batch durable.
@@ -239,8 +240,7 @@ impl<'a, D: Disk> Core<'a, D> {
                 }
             }
             Command::Status(reply) => {
-                let view = status::status(&self.engine, self.front.started, now);
-                let _ = reply.send(Box::new(view));
+                let _ = reply.send(Box::new(self.status(now)));
             }
             Command::Records(reply) => {
                 let current = self.engine.state().records.values().cloned().collect();
@@ -273,6 +273,7 @@ impl<'a, D: Disk> Core<'a, D> {
             Command::EndSeen(reply) => {
                 let _ = reply.send(Ok(self.engine.end_seen()));
             }
+            Command::Checked(findings) => self.front.checked(findings, now),
             Command::SubmitterDone => self.front.submitter_done = true,
             Command::Fell(what) => self.front.fall(what),
         }
@@ -291,6 +292,15 @@ impl<'a, D: Disk> Core<'a, D> {
         let _ = reply.send(done.map(|()| self.engine.end_seen()));
         self.front.wiring.sealed.notify_one();
         poisoned
+    }
+
+    /// How things are, with what the checks found that nothing else tells.
+    fn status(&self, now: Timestamp) -> Status {
+        let mut view = status::status(&self.engine, self.front.started, now);
+        let last_success = self.engine.state().last_success;
+        let checks = checks::attention(&self.front.failed, &view.attention, last_success, &view.books);
+        view.attention.extend(checks);
+        view
     }
 
     /// Takes what the writers have sent so far, answers it, and closes the log in order.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 
+use super::checks;
 use super::commands::Command;
 use super::front::Front;
 use super::recovery::Recovery;
@@ -157,7 +158,9 @@ impl Waiting<'_> {
             Command::Instance(name) => self.learnt = Some(name),
             Command::Status(reply) => {
                 let instance = self.learnt.as_deref().or(self.instance.as_deref());
-                let view = status::not_ready(instance, self.product, trouble.why.clone(), front.started, now);
+                let mut view = status::not_ready(instance, self.product, trouble.why.clone(), front.started, now);
+                let checks = checks::attention(&front.failed, &view.attention, None, &[]);
+                view.attention.extend(checks);
                 let _ = reply.send(Box::new(view));
             }
             Command::Records(reply) => {
@@ -172,6 +175,7 @@ impl Waiting<'_> {
             Command::End { reply, .. } | Command::CallOff { reply, .. } | Command::EndSeen(reply) => {
                 let _ = reply.send(Err(LogError::Poisoned(why.as_str().into())));
             }
+            Command::Checked(findings) => front.checked(findings, now),
             Command::SubmitterDone => front.submitter_done = true,
             Command::Fell(what) => front.fall(what),
             // Nothing is sent to AWS while the log is not open.

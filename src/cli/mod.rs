@@ -5,6 +5,7 @@ pub mod check_config;
 pub mod client;
 pub mod clock_flags;
 pub mod demo;
+pub mod doctor;
 pub mod exit;
 pub mod inspect;
 pub mod records;
@@ -46,6 +47,7 @@ enum Command {
     Release(release::Release),
     Seal(seal::Seal),
     CheckConfig(check_config::CheckConfig),
+    Doctor(doctor::DoctorArgs),
     SimulateAws(simulate_aws::SimulateAws),
 }
 
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Release(args) => release::run(&args),
         Command::Seal(args) => seal::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::SimulateAws(args) => return simulate_aws::run(args),
     };
     ExitCode::from(code)

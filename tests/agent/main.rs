@@ -16,6 +16,7 @@ mod cli;
 mod clocks;
 mod connection;
 mod crash;
+mod doctor;
 mod ec2;
 mod ending;
 mod held;
