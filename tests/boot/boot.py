@@ -292,7 +292,8 @@ class Proof:
         cpu = (after[1] - before[1]) * 1000 / os.sysconf("SC_CLK_TCK")
         written = after[2] - before[2]
         said = f"{seconds} s: {written} bytes written, {cpu:.0f} ms of CPU, {resident / 1024:.1f} MiB resident, woken: {each or 'never'}"
-        assert written == 0, said
+        # Every five minutes the log is told that the agent runs: an entry and its mark, which may fall into this.
+        assert written <= (1 + seconds // 300) * 2 * 4096, said
         # A timer may be early by a tick.
         assert all(count <= seconds + 1 for count in woken.values()), said
         return said
