@@ -20,3 +20,4 @@ mod recovery;
 pub mod run;
 pub mod submitter;
 mod waiting;
+mod watchdog;
