@@ -57,7 +57,6 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "src/cli/demo/agent.rs",
             "src/clock.rs",
             "src/disk.rs",
-            "src/ingest/listener.rs",
         ],
     ),
 ];

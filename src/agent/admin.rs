@@ -9,8 +9,6 @@
 //! `POST /v1/release` with `{"hour": "…", "dimension": "requests", "at_most": 1000}` (`at_most` may be left out) sends a
 //! record that waits because it is above `hold_above`. 200 `{"ok":true,"became":"sent"}`, or `"carried"` past its window.
 //!
-//! `POST` and `GET /v1/seal`: see [`super::ending`].
-//!
 //! `POST /v1/seal`: see [`super::ending`].
 
 use std::convert::Infallible;

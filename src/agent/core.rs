@@ -15,6 +15,8 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::checks;
 use super::commands::Command;
 use super::front::Front;
+use super::run::Stage;
+use super::watchdog::Watchdog;
 use crate::clock::Clock;
 use crate::config;
 use crate::disk::Disk;
@@ -70,9 +72,12 @@ pub enum Ended {
 type Staged = (oneshot::Sender<(bool, Result<Taken, Refusal>)>, bool, Result<Taken, Refusal>);
 
 /// The loop's state.
-pub struct Core<D: Disk> {
+pub struct Core<'a, D: Disk> {
     engine: Engine<D>,
     front: Front,
+    watchdog: Watchdog,
+    /// Who feeds the watchdog.
+    say: &'a dyn Fn(Stage<'_>),
     staged: Vec<Staged>,
     /// The log's next number when it was last looked at.
     seen_seq: u64,
@@ -89,12 +94,14 @@ pub fn poll() -> io::Result<(Poll, Arc<Waker>)> {
     Ok((poll, waker))
 }
 
-impl<D: Disk> Core<D> {
-    /// Puts the loop together around a recovered engine.
-    pub fn new(engine: Engine<D>, front: Front) -> Self {
+impl<'a, D: Disk> Core<'a, D> {
+    /// Puts the loop together around a recovered engine. `watchdog` is how long the service manager waits for the next
+    /// [`Stage::Alive`], counted from now.
+    pub fn new(engine: Engine<D>, front: Front, watchdog: Option<Duration>, say: &'a dyn Fn(Stage<'_>)) -> Self {
         let now = front.wiring.clock.now();
         // What was appended at the start wants a mark too.
-        Core { engine, front, staged: Vec::new(), seen_seq: 0, unmarked_since: None, tick_at: now }
+        let (staged, watchdog) = (Vec::new(), Watchdog::new(watchdog));
+        Core { engine, front, watchdog, say, staged, seen_seq: 0, unmarked_since: None, tick_at: now }
     }
 
     /// Runs until asked to stop or the disk fails.
@@ -107,7 +114,8 @@ impl<D: Disk> Core<D> {
                 .heed(reading)
                 .and_then(|()| self.turn(now))
                 .and_then(|()| if now >= self.tick_at { self.tick(now) } else { Ok(()) })
-                .and_then(|()| self.mark_if_idle(now));
+                .and_then(|()| self.mark_if_idle(now))
+                .and_then(|()| self.feed_watchdog());
             if let Err(error) = turn {
                 self.fail_everybody(&error.to_string());
                 // Closing the index would write, and might hang: the log knows better than it anyway.
@@ -139,10 +147,8 @@ impl<D: Disk> Core<D> {
         let clock = &self.front.wiring.clock;
         // Never for long: a clock that was set back would have it wait for a moment far away.
         let timeout = clock.real(self.tick_at.since(clock.now())).clamp(Duration::from_millis(1), LOOK_UP_EVERY);
-        match self.unmarked_since {
-            Some(since) => timeout.min(IDLE_MARK_AFTER.saturating_sub(since.elapsed())),
-            None => timeout,
-        }
+        let mark = self.unmarked_since.map(|since| IDLE_MARK_AFTER.saturating_sub(since.elapsed()));
+        [mark, self.watchdog.due_in()].into_iter().flatten().fold(timeout, Duration::min)
     }
 
     /// Takes what is there, commits once, answers.
@@ -175,6 +181,16 @@ impl<D: Disk> Core<D> {
             self.engine.idle(now)?;
             self.seen_seq = self.engine.log().next_seq();
             self.unmarked_since = None;
+        }
+        Ok(())
+    }
+
+    /// Says that the loop lives, once the disk has shown that it does: after a commit, or asked without one.
+    fn feed_watchdog(&mut self) -> Result<(), LogError> {
+        if self.watchdog.is_due() {
+            self.engine.prove()?;
+            (self.say)(Stage::Alive);
+            self.watchdog.fed();
         }
         Ok(())
     }

@@ -4,8 +4,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::Signal;
+
+/// How long to wait for a holder that may be about to end: it has its lock to the last.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The lock on a state directory, held until it is dropped or the process ends.
 #[derive(Debug)]
@@ -20,6 +27,14 @@ pub enum LockError {
         /// The directory.
         dir: String,
         /// What is known of the other one.
+        holder: String,
+    },
+    /// An agent that was killed has it, and cannot end before the disk answers it.
+    #[error("{dir} is still held by a meterd that was killed ({holder}) and waits for the disk")]
+    Ending {
+        /// The directory.
+        dir: String,
+        /// What is known of it.
         holder: String,
     },
     /// The lock file cannot be made or read.
@@ -44,18 +59,36 @@ impl Lock {
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&path).map_err(failed)?,
             opened => opened.map_err(failed)?,
         };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+        let asked = Instant::now();
+        while let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if errno != rustix::io::Errno::WOULDBLOCK {
+                return Err(failed(errno.into()));
+            }
+            if asked.elapsed() >= PATIENCE {
                 let mut holder = String::new();
                 file.read_to_string(&mut holder).map_err(failed)?;
-                return Err(LockError::InUse { dir: shown, holder: holder.trim().to_owned() });
+                let (dir, holder) = (shown, holder.trim().to_owned());
+                return Err(match is_killed(&holder) {
+                    true => LockError::Ending { dir, holder },
+                    false => LockError::InUse { dir, holder },
+                });
             }
-            Err(errno) => return Err(failed(errno.into())),
+            sleep(LOOK_EVERY);
         }
         let note = format!("pid {}\n", std::process::id());
         // The note is for people: a disk that does not take it must not keep the agent from the lock.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(note.as_bytes()));
         Ok(Lock(file))
     }
+}
+
+/// Whether the process of this note has been sent SIGKILL, or has ended but for a thread that hangs in the kernel.
+fn is_killed(note: &str) -> bool {
+    let pid = note.strip_prefix("pid ").and_then(|pid| pid.parse::<u32>().ok());
+    let status = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok()).unwrap_or_default();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let pending = |name| field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    let sigkill = 1 << (Signal::KILL.as_raw() - 1);
+    field("State:").is_some_and(|state| state.starts_with('Z'))
+        || (pending("SigPnd:") | pending("ShdPnd:")) & sigkill != 0
 }

@@ -10,8 +10,8 @@
 //! | the same: `Warmed:Stopped` | none: hooks may hold the instance in it for hours, and a stop runs a shutdown, whose unit is the end |
 //! | anything else, or nothing | none; an end that was announced is called off |
 //!
-//! An announcement whose moment has passed by [`OVERDUE`] while the agent still runs is called off too. Metadata that does
-//! not answer changes nothing.
+//! An announcement whose moment has passed by five minutes while the agent still runs is called off too. Metadata that
+//! does not answer changes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;

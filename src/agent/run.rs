@@ -83,7 +83,7 @@ impl RunError {
             RunError::Engine(EngineError::Open(OpenError::Purpose { .. } | OpenError::Foreign { .. })) => 73,
             RunError::Engine(EngineError::Open(OpenError::Header { source: HeaderError::Version(_), .. })) => 73,
             RunError::Engine(EngineError::TooManyDimensions(_)) => 78,
-            RunError::DiskFailed(_) => 74,
+            RunError::DiskFailed(_) | RunError::Lock(LockError::Ending { .. }) => 74,
             RunError::Socket { .. } | RunError::System(_) => 1,
             RunError::Lock(_) | RunError::Engine(_) => match self.of_disk() {
                 Some(error) if is_not_ours(error.kind()) => 73,
@@ -124,6 +124,9 @@ impl RunError {
                 "find out why its file system is read-only, and mount it writable"
             }
             Some(_) => "check the disk and its file system (dmesg)",
+            None if matches!(self, RunError::Lock(_)) => {
+                "check the disk (dmesg): the earlier agent ends when it answers"
+            }
             None => "keep a copy of the state directory, then mend what the message names",
         }
     }
@@ -142,6 +145,8 @@ pub enum Stage<'a> {
     /// The log cannot be opened for this reason: it is tried again, and writers are refused until then. Told again and
     /// again, at least once a minute.
     NotReady(&'a str),
+    /// The loop has come round, and the disk answers. Told at half the watchdog's time.
+    Alive,
 }
 
 /// What the configuration does not say about a run.
@@ -152,11 +157,13 @@ pub struct Launch {
     pub own_clock: bool,
     /// Sign with this made-up access key instead of asking anybody for credentials.
     pub dummy_key: Option<&'static str>,
+    /// How long whoever started it waits for a [`Stage::Alive`], once it is ready, before it is started anew.
+    pub watchdog: Option<Duration>,
 }
 
 /// Runs an agent until it is asked to stop. `say` is told when writers are answered, and when they have to wait.
 pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(), RunError> {
-    let Launch { clock, own_clock, dummy_key } = launch;
+    let Launch { clock, own_clock, dummy_key, watchdog } = launch;
     let identity = identity::identity(config.instance.id.as_deref());
     let purpose = if own_clock || config.submit.is_loopback() { Purpose::Test } else { Purpose::Real };
     let instance = match &identity {
@@ -225,8 +232,8 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
         // Whatever still waits for AWS or a client has been told already.
         runtime.shutdown_timeout(Duration::from_millis(100));
     })?;
-    let ended =
-        live(opened, recovery, front, Waiting { waker, product: &config.product.code, instance, learnt: None, say });
+    let waiting = Waiting { waker, product: &config.product.code, instance, learnt: None, say };
+    let ended = live(opened, recovery, front, waiting, watchdog);
     // It passes on the answers that the core gave last. If it panicked, nobody is left to be told.
     let _ = beside.join();
     match ended? {
@@ -246,6 +253,7 @@ fn live(
     recovery: Recovery,
     mut front: Front,
     waiting: Waiting<'_>,
+    watchdog: Option<Duration>,
 ) -> Result<Ended, RunError> {
     let say = waiting.say;
     // The second of each pair is held for the directory's lock.
@@ -258,7 +266,7 @@ fn live(
     };
     report(&engine);
     say(Stage::Ready);
-    Ok(Core::new(engine, front).run()?)
+    Ok(Core::new(engine, front, watchdog, say).run()?)
 }
 
 /// How many connections may be open at once: as many as are documented, or as many as the system grants files for, less

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sd_notify::{NotifyState, notify};
+use sd_notify::{NotifyState, notify, watchdog_enabled};
 
 use super::clock_flags::ClockFlags;
 use super::exit;
@@ -74,10 +74,16 @@ fn start(args: &Run) -> Result<(), Failure> {
         let message = "--clock-start and --clock-speed are for tests: set submit.endpoint_url to a loopback address";
         return Err((exit::USAGE, message.into()));
     }
-    serve(&config, Launch { clock: args.clock.clock(), own_clock: args.clock.is_set(), dummy_key: None })
+    serve(&config, args.clock.clock(), args.clock.is_set(), None)
 }
 
-fn serve(config: &Config, launch: Launch) -> Result<(), Failure> {
+fn serve(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    own_clock: bool,
+    dummy_key: Option<&'static str>,
+) -> Result<(), Failure> {
+    let launch = Launch { clock, own_clock, dummy_key, watchdog: watchdog_enabled() };
     let say = |stage: Stage<'_>| {
         // Outside systemd there is nobody to tell.
         let _ = match stage {
@@ -90,6 +96,7 @@ fn serve(config: &Config, launch: Launch) -> Result<(), Failure> {
                 let status = format!("not ready: {}", why.replace('\n', " "));
                 notify(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(START_EXTENDED_USEC)])
             }
+            Stage::Alive => notify(&[NotifyState::Watchdog]),
         };
     };
     agent::run(config, launch, &say).map_err(|error| (error.exit_code(), error.to_string()))
@@ -113,7 +120,7 @@ fn dev(args: &Run, overrides: &Overrides) -> Result<(), Failure> {
     let config = dev_config(args.config.as_deref(), overrides, &dir, aws.addr())?;
     complain!("a simulated AWS at http://{}, nothing leaves this machine; {} s an hour", aws.addr(), 3600 / args.speed);
     complain!("try: curl --unix-socket {} http://meterd/v1/usage -d '{}'", config.socket.path.display(), TRY);
-    serve(&config, Launch { clock, own_clock: true, dummy_key: Some(DEV_KEY) })
+    serve(&config, clock, true, Some(DEV_KEY))
 }
 
 const TRY: &str = r#"{"dimension":"requests","quantity":1}"#;

@@ -99,10 +99,15 @@ impl Case<'_> {
                 "mend the line `instance`, or make sure that this is the Region it runs in",
             ),
             (None, Metadata::Found(own)) => Finding::ok(check, format!("{own}, the instance's own")),
+            (None, _) if self.config.submit.credentials == Credentials::Instance => Finding::unknown(
+                check,
+                "not configured, and instance metadata does not tell the instance's own",
+                "mend the line `instance` first",
+            ),
             (None, _) => Finding::fails(
                 check,
                 "neither configured nor known from instance metadata",
-                "mend the line `instance`, or set submit.region to the Region that the instance runs in",
+                "set submit.region to the Region that the product runs in",
             ),
         }
     }

@@ -76,11 +76,10 @@ pub enum EngineError {
     TooManyDimensions(usize),
 }
 
-/// How long an opening engine waits for its index at most after a stop in order: an intact one is open by then unless it
-/// is very large, and no writer sees that it was not.
-const INDEX_WAIT: Duration = Duration::from_millis(30);
-/// The same after a crash, when it has a segment or two of the log to read.
-const INDEX_WAIT_CRASHED: Duration = Duration::from_millis(500);
+/// How long an opening engine waits for its index at most. An intact one is open within milliseconds, tens of them where
+/// a crash left it a segment or two of the log to read, more on a busy machine: writers rather wait that long than hear
+/// that their keys cannot be looked up yet. One that takes longer is not waited for: usage without a key can be taken.
+const INDEX_WAIT: Duration = Duration::from_millis(500);
 /// The same where nothing else goes on meanwhile.
 const INDEX_WAIT_ALONE: Duration = Duration::from_secs(60);
 
@@ -174,11 +173,7 @@ impl<D: Disk> Engine<D> {
         engine.settle_interrupted(now)?;
         engine.configure(now)?;
         engine.commit(now)?;
-        engine.index.wait(match (engine.options.threads, engine.report.clean) {
-            (true, true) => INDEX_WAIT,
-            (true, false) => INDEX_WAIT_CRASHED,
-            (false, _) => INDEX_WAIT_ALONE,
-        });
+        engine.index.wait(if engine.options.threads { INDEX_WAIT } else { INDEX_WAIT_ALONE });
         engine.index.look();
         Ok(engine)
     }
@@ -391,6 +386,11 @@ impl<D: Disk> Engine<D> {
             self.repeat(now)?;
         }
         self.append_mark(log_kind::IDLE, now)
+    }
+
+    /// Proves that the way to the disk is open, without adding to the log.
+    pub fn prove(&mut self) -> Result<(), LogError> {
+        self.log.prove()
     }
 
     /// Stops in order: everything durable, and a mark that the next start can go on right here. The mark stands twice

@@ -26,6 +26,8 @@ const AGAIN_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 
 /// How long opening may take before the index is made anew: far longer than any that was measured.
 const OPEN_MAX: Duration = Duration::from_secs(30);
+/// What was written to the store is on disk after this long: the log is what is durable, but a restart is to find most.
+const FLUSH_AFTER: Duration = Duration::from_secs(1);
 /// How often who waits for that looks whether the agent stops.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -178,28 +180,49 @@ impl Builder {
     fn run(self, todo: &Receiver<Job>) {
         let mut first = Some(self.open());
         let mut open: Option<Open> = None;
-        for job in todo {
+        // Since when something is held back in memory.
+        let mut unflushed: Option<Instant> = None;
+        loop {
+            let job = match unflushed {
+                Some(since) => todo.recv_timeout(FLUSH_AFTER.saturating_sub(since.elapsed())),
+                None => todo.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
             match job {
-                Job::Build { source, through, now } => {
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Job::Build { source, through, now }) => {
                     // What failed is closed before another is made in its place.
                     drop(open.take());
                     open = self.build(&mut first, &source, through, now);
+                    unflushed.get_or_insert_with(Instant::now);
                 }
                 // After a failure nothing more is marked as written until the core has asked for another build.
-                Job::Write(_, _) if self.shared.broken.load(Ordering::Relaxed) => {}
-                Job::Write(batch, now) => {
+                Ok(Job::Write(_, _)) if self.shared.broken.load(Ordering::Relaxed) => {}
+                Ok(Job::Write(batch, now)) => {
                     let Some((store, merger)) = &open else { continue };
-                    match store.apply(&batch, now) {
-                        Ok(()) => self.shared.written.store(batch.applied, Ordering::Release),
-                        Err(why) => {
-                            tracing::error!(why, "the index cannot be written; making it anew from the log");
-                            self.shared.broken.store(true, Ordering::Relaxed);
-                        }
+                    if self.is_written(store.apply(&batch, now)) {
+                        self.shared.written.store(batch.applied, Ordering::Release);
                     }
                     merger.keep_up(store);
+                    unflushed.get_or_insert_with(Instant::now);
+                }
+            }
+            if unflushed.is_some_and(|since| since.elapsed() >= FLUSH_AFTER) {
+                unflushed = None;
+                if let Some((store, _)) = &open {
+                    self.is_written(store.flush());
                 }
             }
         }
+    }
+
+    /// Has it made anew where it was not.
+    fn is_written(&self, done: Result<(), String>) -> bool {
+        if let Err(why) = &done {
+            tracing::error!(why, "the index cannot be written; making it anew from the log");
+            self.shared.broken.store(true, Ordering::Relaxed);
+        }
+        done.is_ok()
     }
 
     fn open(&self) -> Result<Open, String> {

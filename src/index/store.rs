@@ -26,6 +26,9 @@ use crate::wal::LogId;
 
 /// Bytes that sled may keep in memory.
 const CACHE_BYTES: u64 = 2 * 1024 * 1024;
+
+/// How often sled looks for space to reclaim; it syncs and wakes up then.
+const RECLAIM_EVERY_MS: u64 = 60_000;
 /// Where the runs lie, below the index's directory.
 const RUNS_DIR: &str = "runs";
 
@@ -87,8 +90,9 @@ impl Store {
     pub(super) fn open(dir: &Path, log: LogId) -> Result<Self, String> {
         let runs_dir = dir.join(RUNS_DIR);
         fs::create_dir_all(&runs_dir).map_err(|e| e.to_string())?;
-        // The log is what is durable: sled's own flushing is only there so that a restart finds most of it.
-        let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000));
+        // Its own flushing syncs and wakes up also where nothing was written; the keeper asks for what is wanted, and this
+        // is left for the space that sled reclaims beside it.
+        let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(Some(RECLAIM_EVERY_MS));
         let db = guarded(|| config.open())?;
         let tag = match guarded(|| db.get(TAG))? {
             None if db.is_empty() => {
@@ -190,6 +194,11 @@ impl Store {
         self.change(batch, &forgotten, added, Some(fresh.applied))
     }
 
+    /// Has sled write what it holds back.
+    pub(super) fn flush(&self) -> Result<(), String> {
+        guarded(|| self.db()?.flush()).map(drop)
+    }
+
     /// A file for another run.
     pub(super) fn new_run(&self, keys: u64) -> Result<RunWriter, String> {
         let id = self.next_run.fetch_add(1, Ordering::Relaxed);
@@ -225,7 +234,7 @@ impl Store {
         self.count_live();
         if !old.is_empty() {
             // What a killed process leaves of sled may be a second old: it must still find the files that it names then.
-            guarded(|| self.db()?.flush())?;
+            self.flush()?;
             for run in old {
                 // One that stays is removed at the next start.
                 let _ = fs::remove_file(file_name(&self.dir, run.id));

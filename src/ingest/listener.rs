@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use rustix::net::sockopt::socket_peercred;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use crate::entry::Peer;
 
@@ -62,12 +62,9 @@ fn make(path: &Path, mode: u32) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Who connected, as the kernel noted it then.
+/// Who connected, as the kernel noted it then. A process that this name space does not see, as from another container
+/// with the same socket, has the id 0.
 pub fn peer(stream: &impl std::os::fd::AsFd) -> io::Result<Peer> {
-    let credentials = socket_peercred(stream)?;
-    Ok(Peer {
-        uid: credentials.uid.as_raw(),
-        gid: credentials.gid.as_raw(),
-        pid: u32::try_from(credentials.pid.as_raw_nonzero().get()).unwrap_or(0),
-    })
+    let credentials = getsockopt(stream, PeerCredentials)?;
+    Ok(Peer { uid: credentials.uid(), gid: credentials.gid(), pid: u32::try_from(credentials.pid()).unwrap_or(0) })
 }

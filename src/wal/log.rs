@@ -208,6 +208,14 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    /// Asks the disk for a sync although there may be nothing to write: nothing reaches it but the wish to empty its
+    /// caches. A disk that hangs keeps the caller waiting, as a commit would; one that fails has failed the log.
+    pub fn prove(&mut self) -> Result<(), LogError> {
+        self.commit()?;
+        let synced = self.segment.file.sync_data();
+        synced.map_err(|error| self.poison(&format!("a sync with nothing to write failed: {error}")))
+    }
+
     /// Makes the batch durable and goes on in the next segment.
     pub fn roll(&mut self, need: Need, at: Timestamp) -> Result<(), LogError> {
         self.commit()?;

@@ -135,6 +135,17 @@ fn is_scratch(entry: &fs::DirEntry) -> bool {
     entry.file_name().to_string_lossy().starts_with(".meterd")
 }
 
+on_an_instance!(no_metadata, |ec2| {
+    with_a_role(&ec2);
+    let gone = Command::new("ip").args(["address", "del", "169.254.169.254/32", "dev", "lo"]).status().unwrap();
+    assert!(gone.success());
+    let found = doctor(&ec2);
+    found.fails("instance", &["this is EC2", "does not answer"], &["modify-instance-metadata-options", "hop-limit 2"]);
+    let unknown = ["region", "role", "network", "clock", "product_code", "dimension:requests"];
+    assert_eq!(found.in_state("unknown"), unknown, "{:#?}", found.checks);
+    assert_eq!(found.line("region")["do"], "mend the line `instance` first");
+});
+
 on_an_instance!(no_role, |ec2| {
     let found = doctor(&ec2);
     let remedy = ["associate-iam-instance-profile", INSTANCE, r#""Action":"aws-marketplace:MeterUsage""#];

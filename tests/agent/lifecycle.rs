@@ -325,3 +325,26 @@ fn a_rebuilt_index_knows_every_segment() {
         assert_eq!(units(&agent.books("requests"), "received"), seq as u64);
     }
 }
+
+#[test]
+fn a_writer_that_the_agents_name_space_does_not_see_is_served() {
+    // As between two containers that share the socket: the kernel tells no process id then.
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"]);
+    if !unshare.arg("true").status().is_ok_and(|status| status.success()) {
+        return println!("skipped: name spaces cannot be made here");
+    }
+    let world = World::at_noon();
+    let inside = world.run_command();
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"]);
+    command.arg(inside.get_program()).args(inside.get_args()).current_dir(world.path(""));
+    for (name, value) in inside.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let agent = world.start_with(command);
+    assert_eq!(agent.tell(ONE), json!({ "ok": true, "seq": 1 }));
+}

@@ -122,7 +122,15 @@ impl World {
         let built = env!("CARGO_BIN_EXE_meterd").into();
         let mut command = Command::new(std::env::var_os("METERD_BIN").unwrap_or(built));
         command.args(args).stdin(Stdio::null()).current_dir(self.dir.path());
-        for name in ["METERD_SOCKET", "METERD_LOG", "NO_COLOR", "JOURNAL_STREAM", "NOTIFY_SOCKET", "HTTP_PROXY"] {
+        for name in [
+            "METERD_SOCKET",
+            "METERD_LOG",
+            "NO_COLOR",
+            "JOURNAL_STREAM",
+            "NOTIFY_SOCKET",
+            "WATCHDOG_USEC",
+            "HTTP_PROXY",
+        ] {
             command.env_remove(name);
         }
         command.env("METERD_CONFIG", self.config());

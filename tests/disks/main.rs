@@ -1,4 +1,4 @@
-//! The real binary on real small file systems: full ones, read-only ones, failing ones, and power cuts. Each test runs in
+//! The real binary on real small file systems: full ones, read-only ones, failing ones, stalled ones, and power cuts. Each test runs in
 //! a mount and process namespace of its own, so that nothing of it stays behind however it ends; where root, loop
 //! devices or a tool are missing it says so and passes.
 //!
@@ -23,4 +23,5 @@ mod cuts;
 mod failing;
 mod full;
 mod readonly;
+mod stalled;
 mod volatile;
