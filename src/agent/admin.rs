@@ -7,6 +7,10 @@
 //!
 //! `POST /v1/release` with `{"hour": "…", "dimension": "requests", "at_most": 1000}` (`at_most` may be left out) sends a
 //! record that waits because it is above `hold_above`. 200 `{"ok":true,"became":"sent"}`, or `"carried"` past its window.
+//!
+//! `POST /v1/adopt` and `POST /v1/discard` with `{"instance": "i-0abc"}` (or `{}`, where there is only one) decide about what
+//! another instance left unsent in this log. 200 `{"ok":true,"instance":"i-0abc","records":2,"in_doubt":0,"usage":
+//! {"requests":"12.5"}}`: the records and the usage that were carried or given up, and the records that wait for a word on each.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,13 +27,15 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::commands::{Command, Gone, Handle};
 use super::http::{Answer, HEAD_TIMEOUT, json, problem};
-use crate::engine::{self, NotSettled};
+use crate::engine::{self, Disposal, NotSettled};
 use crate::entry::{Decision, Peer};
 use crate::hour::{Hour, Timestamp};
 use crate::ingest::listener::peer;
 
 /// Longest request in bytes.
 const BODY_BYTES_MAX: usize = 4096;
+
+const PATHS: &str = "paths: POST /v1/settle, POST /v1/release, POST /v1/adopt, POST /v1/discard";
 
 /// A person's decision as it comes over the socket.
 #[derive(Debug, Deserialize)]
@@ -48,6 +54,13 @@ struct Release {
     hour: AnyMoment,
     dimension: String,
     at_most: Option<u32>,
+}
+
+/// What another instance left unsent.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dispose {
+    instance: Option<String>,
 }
 
 /// An hour, named by any moment in it.
@@ -144,7 +157,9 @@ async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<A
     Ok(match (route.0, route.1.as_str()) {
         (Method::POST, "/v1/settle") => settle(&body, by, core).await,
         (Method::POST, "/v1/release") => release(&body, by, core).await,
-        _ => json(StatusCode::NOT_FOUND, &problem("not_found", "paths: POST /v1/settle, POST /v1/release")),
+        (Method::POST, "/v1/adopt") => dispose(Disposal::Adopt, &body, by, core).await,
+        (Method::POST, "/v1/discard") => dispose(Disposal::Discard, &body, by, core).await,
+        _ => json(StatusCode::NOT_FOUND, &problem("not_found", PATHS)),
     })
 }
 
@@ -172,6 +187,20 @@ async fn release(body: &[u8], by: Peer, core: &Handle) -> Answer {
         engine::Gone::Carried => "carried",
     };
     decided(released.map(|done| done.map(|gone| serde_json::json!({ "ok": true, "became": became(gone) }))))
+}
+
+async fn dispose(disposal: Disposal, body: &[u8], by: Peer, core: &Handle) -> Answer {
+    let Dispose { instance } = match read(if body.is_empty() { b"{}" } else { body }) {
+        Ok(dispose) => dispose,
+        Err(why) => return bad_request(&why),
+    };
+    let disposed = core.ask(|reply| Command::Dispose { disposal, instance, by, reply }).await;
+    let shown = |done: engine::Decided| {
+        let usage: serde_json::Map<_, _> = done.usage.into_iter().map(|(name, n)| (name, n.to_string().into())).collect();
+        serde_json::json!({ "ok": true, "instance": done.instance, "records": done.records, "in_doubt": done.in_doubt,
+                            "usage": usage })
+    };
+    decided(disposed.map(|done| done.map(shown)))
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {

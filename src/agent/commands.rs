@@ -6,13 +6,13 @@ use std::sync::mpsc::Sender;
 use mio::Waker;
 use tokio::sync::oneshot;
 
-use crate::engine::{self, NotSettled, Refusal, Sending, Taken};
+use crate::engine::{self, Disposal, NotSettled, Refusal, Sending, Taken};
 use crate::entry::{Decision, Peer, RecordKey};
 use crate::hour::Hour;
 use crate::index::History;
-use crate::rollup::state::RecordState;
 use crate::status::Status;
 use crate::submit::answer::Reply;
+use crate::view;
 use crate::wal::LogError;
 
 /// One request to the core, with where the answer goes.
@@ -37,7 +37,7 @@ pub enum Command {
     /// How are things?
     Status(oneshot::Sender<Box<Status>>),
     /// Every record: those that something can still happen to, and the history; or why nobody can tell.
-    Records(oneshot::Sender<Result<(Vec<RecordState>, History), String>>),
+    Records(oneshot::Sender<Result<(view::Current, History), String>>),
     /// A person has decided about a record that waits for one.
     Settle {
         /// The dimension's name.
@@ -65,6 +65,17 @@ pub enum Command {
         by: Peer,
         /// What became of it.
         reply: oneshot::Sender<Result<engine::Gone, NotSettled>>,
+    },
+    /// A person decides about what another instance left unsent.
+    Dispose {
+        /// What.
+        disposal: Disposal,
+        /// Whose; none: the only other instance's.
+        instance: Option<String>,
+        /// Who decided.
+        by: Peer,
+        /// What it came to.
+        reply: oneshot::Sender<Result<engine::Decided, NotSettled>>,
     },
     /// The submitter has finished its last call.
     SubmitterDone,

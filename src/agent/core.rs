@@ -20,6 +20,7 @@ use crate::engine::{Code, Engine, NotSettled, Refusal, Taken};
 use crate::hour::{Reading, Timestamp};
 use crate::ingest::taker::{self, NotReady};
 use crate::status;
+use crate::view;
 use crate::wal::LogError;
 
 /// After this long without an append the log gets a mark that proves its last batch durable.
@@ -221,13 +222,15 @@ impl<D: Disk> Core<D> {
                 if let Err(error) = self.engine.set_instance(name, now) {
                     tracing::error!(%error, "the instance's name cannot be written down");
                 }
+                // Hours and records may have waited for it.
+                self.tick_at = now;
             }
             Command::Status(reply) => {
                 let view = status::status(&self.engine, self.front.started, now);
                 let _ = reply.send(Box::new(view));
             }
             Command::Records(reply) => {
-                let current = self.engine.state().records.values().cloned().collect();
+                let current = view::current(self.engine.state());
                 let history = self.engine.index().history().map_err(|why| why.to_string());
                 let _ = reply.send(history.map(|history| (current, history)));
             }
@@ -245,6 +248,12 @@ impl<D: Disk> Core<D> {
                 let _ = reply.send(released);
                 poisoned?;
                 self.front.wiring.sealed.notify_one();
+            }
+            Command::Dispose { disposal, instance, by, reply } => {
+                let disposed = self.engine.dispose(disposal, instance.as_deref(), by, now);
+                let poisoned = not_written(&disposed);
+                let _ = reply.send(disposed);
+                poisoned?;
             }
             Command::SubmitterDone => self.front.submitter_done = true,
             Command::Fell(what) => self.front.fall(what),

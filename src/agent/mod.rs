@@ -12,7 +12,7 @@ pub mod front;
 pub mod http;
 pub mod identity;
 pub mod lock;
-mod recovery;
+pub(crate) mod recovery;
 pub mod run;
 pub mod submitter;
 mod waiting;

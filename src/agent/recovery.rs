@@ -16,7 +16,7 @@ use crate::index::Index;
 use crate::wal::OpenError;
 
 /// Where the index lies, below the state directory.
-const INDEX_DIR: &str = "index";
+pub(crate) const INDEX_DIR: &str = "index";
 
 /// File systems that forget everything at a reboot, by the number that statfs tells.
 const VOLATILE: [(i64, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlay")];

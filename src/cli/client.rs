@@ -111,7 +111,7 @@ pub fn decide(target: &Target, path: &str, body: &serde_json::Value, done: fn(&D
             return exit::CONFIG;
         }
     };
-    match post(&socket, path, body.to_string()) {
+    match post::<Decided>(&socket, path, body.to_string()) {
         Ok(answer) if answer.ok => {
             say!("{}", done(&answer));
             exit::FINE
@@ -128,7 +128,7 @@ pub fn decide(target: &Target, path: &str, body: &serde_json::Value, done: fn(&D
 }
 
 /// `POST path` on the operator's socket.
-fn post(socket: &Path, path: &str, body: String) -> Result<Decided, String> {
+pub fn post<T: serde::de::DeserializeOwned>(socket: &Path, path: &str, body: String) -> Result<T, String> {
     let request = Request::post(path).header("host", "meterd").body(Full::from(body));
     let (_, body) = ask(socket, request.map_err(|e| e.to_string())?)?;
     serde_json::from_slice(&body).map_err(|e| format!("the agent's answer cannot be read: {e}"))

@@ -5,12 +5,14 @@ pub mod check_config;
 pub mod client;
 pub mod clock_flags;
 pub mod demo;
+pub mod dispose;
 pub mod exit;
 pub mod inspect;
 pub mod records;
 pub mod release;
 pub mod run;
 mod say;
+pub mod scrub;
 pub mod settle;
 pub mod simulate_aws;
 mod state_dir;
@@ -43,6 +45,9 @@ enum Command {
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
     Release(release::Release),
+    Adopt(dispose::Adopt),
+    Discard(dispose::Discard),
+    Scrub(scrub::Scrub),
     CheckConfig(check_config::CheckConfig),
     SimulateAws(simulate_aws::SimulateAws),
 }
@@ -67,6 +72,9 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Release(args) => release::run(&args),
+        Command::Adopt(args) => dispose::adopt(&args),
+        Command::Discard(args) => dispose::discard(&args),
+        Command::Scrub(args) => scrub::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::SimulateAws(args) => return simulate_aws::run(args),
     };

@@ -19,6 +19,7 @@ mod settle;
 mod stretch;
 mod take;
 mod watch;
+mod whose;
 
 pub use options::Options;
 pub use recover::read_only;
@@ -26,6 +27,7 @@ pub use release::Gone;
 pub use sending::Sending;
 pub use settle::NotSettled;
 pub use take::{Code, NewIncrement, Refusal, Taken};
+pub use whose::{Decided, Disposal};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -154,6 +156,7 @@ impl<D: Disk> Engine<D> {
         engine.heed(reading)?;
         engine.started()?;
         engine.settle_interrupted(now)?;
+        engine.part_if_unsure(now)?;
         engine.configure(now)?;
         engine.commit(now)?;
         engine.index.wait(match (engine.options.threads, engine.report.clean) {
@@ -198,6 +201,7 @@ impl<D: Disk> Engine<D> {
     /// Names the instance, once it is known.
     pub fn set_instance(&mut self, instance: String, now: Timestamp) -> Result<(), EngineError> {
         self.options.instance = Some(instance);
+        self.say_whose(now)?;
         self.configure(now)
     }
 
@@ -275,8 +279,9 @@ impl<D: Disk> Engine<D> {
     /// Does what is due: seals hours, closes records past their window. Durable when it returns.
     pub fn tick(&mut self, now: Timestamp) -> Result<(), LogError> {
         self.flush_building(now)?;
-        if self.state.instance.is_none() && self.options.instance.is_some() {
+        if self.state.name().is_none() && self.options.instance.is_some() {
             // It became known while there was no room to write it down.
+            self.say_whose(now)?;
             match self.configure(now) {
                 Err(EngineError::Log(error)) => return Err(error),
                 Err(error) => tracing::error!(%error, "the instance's name cannot be written down"),
@@ -286,7 +291,9 @@ impl<D: Disk> Engine<D> {
         // By a clock that is not believed nothing ends.
         let believed = self.state.clocks.doubt.is_none();
         self.alive_if_due(now, believed && self.is_seal_due(now))?;
-        if believed {
+        // Nor before it is certain whose records these are.
+        if believed && self.state.name().is_some() {
+            self.begin_if_due(now)?;
             self.seal_due(now)?;
             self.fix_anew_due(now)?;
             self.close_late(now)?;
@@ -306,7 +313,7 @@ impl<D: Disk> Engine<D> {
     }
 
     fn is_seal_due(&self, now: Timestamp) -> bool {
-        self.state.instance.is_some() && self.state.open_from.end().plus(self.options.grace) <= now
+        self.state.name().is_some() && self.state.open_from.end().plus(self.options.grace) <= now
     }
 
     /// Seals every hour whose grace is over. Before the instance is known hours stay open, for a record names it.
