@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meterd::audit;
-use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
+use meterd::config::Measure;
 use meterd::decimal::Amount;
 use meterd::disk::RealDisk;
 use meterd::engine::{self, Engine, NewIncrement, Options, Sending};
@@ -30,9 +30,12 @@ use meterd::wal::open::{self as wal_open};
 use meterd::wal::spares::Need;
 use meterd::wal::{Purpose, archive, retain};
 use serde_json::{Value, json};
+use support::{HOUR, rules};
+
+#[path = "support/options.rs"]
+mod support;
 
 const NINE: Timestamp = Timestamp::from_seconds(1_795_251_600);
-const HOUR: Duration = Duration::from_secs(3600);
 /// Long enough for retention to take something.
 const HOURS: u64 = 40;
 
@@ -40,41 +43,20 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
 }
 
-fn rules(name: &str, measure: Measure, unit: i64) -> Rules {
-    Rules {
-        name: name.into(),
-        measure,
-        sticky: measure == Measure::Last,
-        unit: Amount::from_units(unit),
-        round: if measure == Measure::Sum { Round::Carry } else { Round::Up },
-        hold_above: (measure == Measure::Count).then(|| Amount::from_units(5)),
-        included: None,
-        from: Vec::new(),
-    }
-}
-
 fn options() -> Options {
+    let hosts = rules("hosts", Measure::Unique, 1);
+    let seats = Rules { sticky: true, ..rules("seats", Measure::Last, 2) };
+    let events = Rules { hold_above: Some(Amount::from_units(5)), ..rules("events", Measure::Count, 1) };
     Options {
-        product_code: "prod".into(),
-        dimensions: vec![
+        instance: Some("i-golden".into()),
+        segment_bytes: 16 * 1024,
+        ..support::options(vec![
             rules("requests", Measure::Sum, 10),
             rules("peak", Measure::Max, 1),
-            rules("seats", Measure::Last, 2),
-            rules("hosts", Measure::Unique, 1),
-            rules("events", Measure::Count, 1),
-        ],
-        window: HOUR * 6,
-        late: Late::CarryForward,
-        zero_records: ZeroRecords::Off,
-        grace: Duration::from_secs(60),
-        offset: Offset::Fixed(Duration::ZERO),
-        instance: Some("i-golden".into()),
-        region: None,
-        segment_bytes: 16 * 1024,
-        purpose: Purpose::Test,
-        judge_clock: false,
-        retain: HOUR * 24,
-        threads: false,
+            seats,
+            hosts,
+            events,
+        ])
     }
 }
 

@@ -10,49 +10,26 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
-use meterd::decimal::Amount;
+use meterd::config::Measure;
 use meterd::disk::{Disk, RealDisk};
 use meterd::engine::{Code, Engine, NewIncrement, Options, Taken};
-use meterd::entry::{Peer, Rules};
+use meterd::entry::Peer;
 use meterd::hour::Timestamp;
 use meterd::index::Index;
 use meterd::status::status;
-use meterd::wal::Purpose;
+use support::{HOUR, rules};
+
+#[path = "support/options.rs"]
+mod support;
 
 /// 2026-11-21T09:00:00Z.
 const NINE: Timestamp = Timestamp::from_seconds(1_795_251_600);
-const HOUR: Duration = Duration::from_secs(3600);
 /// How long something may take that must happen, on a machine however slow.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 fn options() -> Options {
-    let rules = |name: &str, measure| Rules {
-        name: name.into(),
-        measure,
-        sticky: false,
-        unit: Amount::from_units(1),
-        round: Round::Up,
-        hold_above: None,
-        included: None,
-        from: Vec::new(),
-    };
-    Options {
-        product_code: "product".into(),
-        dimensions: vec![rules("requests", Measure::Sum), rules("users", Measure::Unique)],
-        window: 6 * HOUR,
-        late: Late::CarryForward,
-        zero_records: ZeroRecords::Off,
-        region: None,
-        grace: Duration::from_secs(60),
-        offset: Offset::Fixed(Duration::from_secs(60)),
-        instance: Some("i-0123456789abcdef0".into()),
-        segment_bytes: 1024 * 1024,
-        purpose: Purpose::Test,
-        judge_clock: false,
-        retain: HOUR * 24 * 7,
-        threads: true,
-    }
+    let dimensions = vec![rules("requests", Measure::Sum, 1), rules("users", Measure::Unique, 1)];
+    Options { segment_bytes: 1024 * 1024, retain: HOUR * 24 * 7, threads: true, ..support::options(dimensions) }
 }
 
 /// A disk from which the index's thread can read the log only while the gate is open.

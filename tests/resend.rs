@@ -5,46 +5,26 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
-use meterd::decimal::Amount;
+use meterd::config::{Measure, Offset, Round};
 use meterd::disk::RealDisk;
 use meterd::engine::{Code, Engine, NewIncrement, Options};
 use meterd::entry::{Peer, Rules};
 use meterd::hour::Timestamp;
 use meterd::index::Index;
-use meterd::wal::Purpose;
+use support::rules;
+
+#[path = "support/options.rs"]
+mod support;
 
 /// 2026-11-21T09:00:00Z.
 const NINE: Timestamp = Timestamp::from_seconds(1_795_251_600);
 const HALF_AN_HOUR: Duration = Duration::from_secs(1800);
 
 fn options() -> Options {
-    let rules = |name: &str, measure| Rules {
-        name: name.into(),
-        measure,
-        sticky: false,
-        unit: Amount::from_units(1),
-        round: Round::Up,
-        hold_above: None,
-        included: None,
-        from: Vec::new(),
-    };
-    Options {
-        product_code: "product".into(),
-        dimensions: vec![rules("users", Measure::Max), rules("requests", Measure::Sum)],
-        window: Duration::from_secs(6 * 3600),
-        late: Late::CarryForward,
-        zero_records: ZeroRecords::Off,
-        region: None,
-        grace: Duration::from_secs(60),
-        offset: Offset::Fixed(Duration::from_secs(60)),
-        instance: Some("i-0123456789abcdef0".into()),
-        segment_bytes: 1024 * 1024,
-        purpose: Purpose::Test,
-        judge_clock: false,
-        retain: Duration::from_secs(24 * 3600),
-        threads: false,
-    }
+    let users = rules("users", Measure::Max, 1);
+    let requests = Rules { round: Round::Up, ..rules("requests", Measure::Sum, 1) };
+    let offset = Offset::Fixed(Duration::from_secs(60));
+    Options { offset, segment_bytes: 1024 * 1024, ..support::options(vec![users, requests]) }
 }
 
 fn increment<'a>(dimension: &'a str, quantity: &'a str, key: &'a str, at: Timestamp) -> NewIncrement<'a> {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::account::{Account, HourSum, is_plain};
+use super::waiting::{Place, Waiting};
 use crate::decimal::Amount;
 use crate::entry::{
     Decision, DimensionId, Ending, Entry, RecordKey, Released, Run, Seal, SealedDimension, Settled, Setup, Trust, Usage,
@@ -16,29 +17,7 @@ use crate::entry::{
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::State;
 use crate::rollup::books::Books;
-use crate::rollup::state::{DimensionState, Measured, OpenHour, Phase, RecordState};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    Pending,
-    /// With a person, for AWS refused it.
-    Refused,
-    Person,
-    Carried,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Waiting {
-    pub(super) value: Amount,
-    /// Of it, what does not fit into the record.
-    spill: Amount,
-    pub(super) place: Place,
-    pub(super) ambiguous: bool,
-    /// The product code of its request.
-    product: String,
-    /// Whose books it stands in: a person may have moved its units to the dimension that was meant.
-    counts_in: DimensionId,
-}
+use crate::rollup::state::{Measured, OpenHour, Phase, RecordState};
 
 /// Every dimension's account, and the records that are not final.
 #[derive(Debug, Clone, Default)]
@@ -89,20 +68,7 @@ impl Ledger {
         let sources: Vec<String> = rules.flatten().flat_map(|r| &r.from).map(|source| source.name.clone()).collect();
         ledger.believe_seals_of(&sources);
         for (key, r) in &state.records {
-            let place = match r.phase {
-                Phase::Carried => Place::Carried,
-                Phase::Held if r.attempts > 0 => Place::Refused,
-                phase if phase.with_person() => Place::Person,
-                _ => Place::Pending,
-            };
-            let spill = r.spill.as_ref().map_or(Amount::ZERO, |spill| spill.value);
-            let takes = |d: &DimensionState| d.carry.iter().any(|carry| carry.from == *key);
-            let taker =
-                (0..).map(DimensionId).zip(&state.dimensions).find(|(_, d)| place == Place::Carried && takes(d));
-            let counts_in = taker.map_or(key.dimension, |(id, _)| id);
-            let product = r.record.request.product_code.clone();
-            let waiting = Waiting { value: r.value(), spill, place, ambiguous: r.ambiguous, product, counts_in };
-            ledger.records.insert(*key, waiting);
+            ledger.records.insert(*key, Waiting::from_state(state, key, r));
         }
         ledger
     }

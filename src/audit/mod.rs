@@ -6,5 +6,6 @@ pub mod describe;
 mod ledger;
 mod others;
 mod verify;
+mod waiting;
 
 pub use verify::{Finding, Report, verify};

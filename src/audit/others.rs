@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::account::{Account, HourSum};
-use super::ledger::{Ledger, Place, Waiting};
+use super::ledger::Ledger;
+use super::waiting::{Place, Waiting};
 use crate::decimal::Amount;
 use crate::entry::{Disposed, Fate, Named, RecordKey, Seal};
 use crate::hour::Hour;

@@ -37,8 +37,9 @@ impl Echoes {
         }
     }
 
-    /// Notes an echo that was written at `seq`.
-    pub(super) fn echoed(&mut self, seq: u64) {
+    /// Notes that what was fresh has had its turn at `seq`: in an echo, or in none where none fitted, and stands in the
+    /// next one once more.
+    pub(super) fn turned(&mut self, seq: u64) {
         self.after = self.fresh_after;
         self.older = std::mem::take(&mut self.fresh);
         self.fresh_after = seq;

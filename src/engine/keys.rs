@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::take::{AT_BACK_MAX, Code, Refusal, refuse};
+use super::code::Code;
+use super::take::{AT_BACK_MAX, Refusal, refuse};
 use crate::entry::{DimensionId, Increment, Peer, Run, Usage};
 use crate::hour::{Hour, Timestamp};
 use crate::index::{Intake, KeyHash, Known, Secret};

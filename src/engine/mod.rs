@@ -5,6 +5,7 @@
 //! (`ok`, a request to AWS) leaves before [`Engine::commit`] has succeeded.
 
 mod building;
+mod code;
 mod configure;
 mod deadlines;
 mod echo;
@@ -21,12 +22,13 @@ mod take;
 mod watch;
 mod whose;
 
+pub use code::Code;
 pub use options::Options;
 pub use recover::read_only;
 pub use release::Gone;
 pub use sending::Sending;
 pub use settle::NotSettled;
-pub use take::{Code, NewIncrement, Refusal, Taken};
+pub use take::{NewIncrement, Refusal, Taken};
 pub use whose::{Decided, Disposal};
 
 use std::collections::HashMap;
@@ -252,7 +254,7 @@ impl<D: Disk> Engine<D> {
         if self.log.fits(payload.len()) {
             self.log.append(entry::kind::ECHO, &payload, Need::Control, now)?;
         }
-        self.echoes.echoed(seq);
+        self.echoes.turned(seq);
         Ok(())
     }
 
@@ -336,7 +338,7 @@ impl<D: Disk> Engine<D> {
 
     /// The last hour up to `last` that can be closed along with `hour`, because nothing happened after it.
     fn quiet_through(&self, hour: Hour, last: Hour) -> Hour {
-        if self.state.zero_records == ZeroRecords::All && now_matters(hour, last) {
+        if self.state.zero_records == ZeroRecords::All && each_by_itself(hour, last) {
             return hour;
         }
         let mut through = hour;
@@ -402,7 +404,7 @@ impl<D: Disk> Engine<D> {
 
 /// With `zero_records = "all"` every hour is sealed by itself, unless the agent was away for so long that AWS would
 /// refuse most of them anyway.
-fn now_matters(hour: Hour, last: Hour) -> bool {
+fn each_by_itself(hour: Hour, last: Hour) -> bool {
     last.index().saturating_sub(hour.index()) <= 30 * 24
 }
 

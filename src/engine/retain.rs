@@ -4,6 +4,7 @@
 //! Reading and writing happen in a thread of their own, one stretch at a time, so that no answer waits for them; the
 //! engine only appends the entry that says what may go. In a simulation each tick does one step in the caller's thread.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -22,6 +23,8 @@ use crate::wal::{LogError, OpenError};
 
 /// How soon to come back to a step that goes on elsewhere.
 const AGAIN: Duration = Duration::from_secs(1);
+/// The same for one that found the disk full: it reads up to three stretches.
+const ROOM_AGAIN: Duration = Duration::from_secs(60);
 
 /// The state of retention.
 pub(super) struct Retention<D: Disk> {
@@ -53,6 +56,8 @@ enum Stage {
     Archived { first_kept: u64 },
     /// The log says so; its segments are being removed.
     Removing(Work<Footprint>),
+    /// The disk was full, and is looked at again then: what is to make room must not give up for want of it.
+    NoRoom { until: Timestamp },
 }
 
 /// Something under way in another thread, or done already.
@@ -79,13 +84,13 @@ impl<T: Send + 'static> Work<T> {
         }
     }
 
-    fn wait(self) -> Result<T, String> {
+    fn wait(self) -> Result<T, OpenError> {
+        let panicked = || io::Error::other("its thread panicked");
         match self {
-            Work::Done(done) => done.map_err(|e| e.to_string()),
-            Work::Thread(thread) => match thread.join() {
-                Ok(done) => done.map_err(|e| e.to_string()),
-                Err(_) => Err("its thread panicked".into()),
-            },
+            Work::Done(done) => done,
+            Work::Thread(thread) => thread
+                .join()
+                .unwrap_or_else(|_| Err(OpenError::Io { what: "reading the log".into(), source: panicked() })),
         }
     }
 }
@@ -97,7 +102,7 @@ impl<D: Disk> Drop for Retention<D> {
         match std::mem::take(&mut self.stage) {
             Stage::Archiving(work) => drop(work.wait()),
             Stage::Removing(work) => drop(work.wait()),
-            Stage::Idle | Stage::Archived { .. } => {}
+            Stage::Idle | Stage::Archived { .. } | Stage::NoRoom { .. } => {}
         }
     }
 }
@@ -144,9 +149,15 @@ impl<D: Disk> Retention<D> {
         self.footprint.bytes = self.footprint.bytes.saturating_sub(gone.bytes);
     }
 
-    fn fail(&mut self, why: String) {
-        tracing::error!(why, "retention stopped: the log keeps growing until a restart; see meterd verify");
-        self.failure = Some(why);
+    /// A step did not get to its end. It begins anew with a look, which finds all that is done already.
+    fn stopped(&mut self, why: &OpenError, now: Timestamp) {
+        if why.is_full() {
+            tracing::warn!(%why, "segments that are not needed stay until there is room for their records in the archive");
+            self.stage = Stage::NoRoom { until: now.plus(ROOM_AGAIN) };
+        } else {
+            tracing::error!(%why, "retention stopped: the log keeps growing until a restart; see meterd verify");
+            self.failure = Some(why.to_string());
+        }
     }
 }
 
@@ -163,16 +174,22 @@ impl<D: Disk> Engine<D> {
 
     /// When retention has something to do again; none if that is for the next seal to see.
     pub(super) fn next_retention(&self, now: Timestamp) -> Option<Timestamp> {
-        (!matches!(self.retention.stage, Stage::Idle)).then(|| now.plus(AGAIN))
+        match self.retention.stage {
+            Stage::Idle => None,
+            Stage::NoRoom { until } => Some(until),
+            _ => Some(now.plus(AGAIN)),
+        }
     }
 
     /// Takes one step, if one is due. What it appends is durable when it returns.
     pub(super) fn retain(&mut self, now: Timestamp) -> Result<(), LogError> {
         match std::mem::take(&mut self.retention.stage) {
             Stage::Idle => self.begin_look(now),
+            // A clock that was set back does not make it wait longer.
+            Stage::NoRoom { until } if until <= now || until.since(now) > ROOM_AGAIN => self.begin_look(now),
             Stage::Archiving(work) if work.is_done() => match work.wait() {
                 Ok(looked) => self.looked(looked, now),
-                Err(why) => self.retention.fail(why),
+                Err(why) => self.retention.stopped(&why, now),
             },
             Stage::Archived { first_kept } => {
                 let payload = retain::retired(first_kept, now);
@@ -201,7 +218,7 @@ impl<D: Disk> Engine<D> {
                     // There may be more.
                     self.begin_look(now);
                 }
-                Err(why) => self.retention.fail(why),
+                Err(why) => self.retention.stopped(&why, now),
             },
             under_way => self.retention.stage = under_way,
         }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::code::Code;
 use super::keys;
 use super::{Building, Engine};
 use crate::config::Measure;
@@ -67,55 +68,6 @@ pub struct Refusal {
     pub message: String,
     /// Which one of an array.
     pub index: Option<usize>,
-}
-
-macro_rules! codes {
-    ($($variant:ident $name:literal $doc:literal),* $(,)?) => {
-        /// The names of errors on the socket.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Code {
-            $(#[doc = $doc] $variant,)*
-        }
-
-        impl Code {
-            /// As it stands in an answer.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Code::$variant => $name,)*
-                }
-            }
-        }
-    };
-}
-
-codes! {
-    BadRequest "bad_request" "Not what the protocol says.",
-    UnknownDimension "unknown_dimension" "No such dimension.",
-    BadQuantity "bad_quantity" "Not a quantity, or none where one is needed.",
-    BadTags "bad_tags" "Tags that AWS would not take.",
-    BadKey "bad_key" "A key that is empty or too long.",
-    KeyConflict "key_conflict" "The key is known with other content.",
-    TimeOutOfRange "time_out_of_range" "Too old or ahead.",
-    HourClosed "hour_closed" "The hour is sealed and the measure cannot be moved.",
-    BadCustomer "bad_customer" "A customer where none is taken.",
-    NotAllowed "not_allowed" "This user may not.",
-    TooLarge "too_large" "A line that is too long.",
-    DiskFull "disk_full" "No room; nothing was recorded.",
-    Overloaded "overloaded" "Too much at once; nothing was recorded.",
-    NotDurable "not_durable" "The disk failed; whether it was recorded is unknown.",
-    NotReady "not_ready" "Not yet; nothing was recorded.",
-    ShuttingDown "shutting_down" "No more; nothing was recorded.",
-}
-
-impl Code {
-    /// Whether the same may work later, and if so whether it was recorded.
-    pub fn retryable(self) -> Option<&'static str> {
-        match self {
-            Code::DiskFull | Code::Overloaded | Code::NotReady | Code::ShuttingDown => Some("no"),
-            Code::NotDurable => Some("unknown"),
-            _ => None,
-        }
-    }
 }
 
 /// An increment that passed every check, with what its key says.

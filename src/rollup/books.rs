@@ -35,7 +35,7 @@ pub struct Books {
     pub lost: Amount,
     /// Added by rounding (or, negative, taken away).
     pub rounded: Amount,
-    /// Below one billed unit.
+    /// Below one billed unit; and what one hour's seal held back for the next because it bills at most 2^53 units.
     pub remainder: Amount,
 }
 

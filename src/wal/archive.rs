@@ -5,11 +5,11 @@
 
 use std::io;
 
+use super::assemble::Assembler;
 use super::frame::{self, FrameHeader};
-use super::open::Assembler;
 use super::report::io_error;
 use super::scan::{self, Damage, Span};
-use super::segment::{Copies, FRAMES_AT, HeaderError, SegmentHeader};
+use super::segment::{FRAMES_AT, HeaderError, SegmentHeader};
 use super::{LogId, OpenError, Purpose};
 use crate::disk::{Disk, DiskFile};
 use crate::hour::Timestamp;
@@ -66,23 +66,27 @@ pub fn list<D: Disk>(disk: &D) -> io::Result<Vec<u64>> {
 /// Reads a file. An error is the disk's, or the header's.
 pub fn read<D: Disk>(disk: &D, id: u64) -> Result<Archived, OpenError> {
     let name = file_name(id);
-    let load = || -> io::Result<(Copies, Vec<u8>)> {
+    let load = || -> io::Result<Vec<u8>> {
         let file = disk.open(&name)?;
-        let header = SegmentHeader::read_archive(&file)?;
         let mut bytes = vec![0; file.len()? as usize];
         file.read_exact_at(&mut bytes, 0)?;
-        Ok((header, bytes))
+        Ok(bytes)
     };
-    let (copies, bytes) = load().map_err(io_error(format!("reading {name}")))?;
-    let unusable = |source| OpenError::Archive { id, source };
+    let bytes = load().map_err(io_error(format!("reading {name}")))?;
+    decode(id, &bytes).map_err(|source| OpenError::Archive { id, source })
+}
+
+/// What the bytes of file `id` hold.
+pub fn decode(id: u64, bytes: &[u8]) -> Result<Archived, HeaderError> {
+    let copies = SegmentHeader::archive_copies(bytes);
     let whole_header = copies.iter().all(Result::is_ok);
-    let header = SegmentHeader::first_of(copies).map_err(unusable)?;
+    let header = SegmentHeader::first_of(copies)?;
     if header.id != id {
-        return Err(unusable(HeaderError::Damaged));
+        return Err(HeaderError::Damaged);
     }
     // A file that lost its end, or got one, is damaged there.
     let end = header.bytes.max(bytes.len() as u64);
-    let mut scanned = scan::closed(&bytes, &header, bytes.len() as u64);
+    let mut scanned = scan::closed(bytes, &header, bytes.len() as u64);
     if header.bytes != bytes.len() as u64 && scanned.damage.last().is_none_or(|d| d.next_seq.is_some()) {
         let span = Span { from: scanned.end, to: end };
         scanned.damage.push(Damage {
@@ -93,7 +97,7 @@ pub fn read<D: Disk>(disk: &D, id: u64) -> Result<Archived, OpenError> {
     }
     let mut assembler = Assembler::default();
     let mut entries = Vec::new();
-    for frame in scanned.frames.iter().filter_map(|at| scan::frame_at(&bytes, *at, &header)) {
+    for frame in scanned.frames.iter().filter_map(|at| scan::frame_at(bytes, *at, &header)) {
         if let Some((_, payload)) = assembler.push(&frame) {
             entries.push((frame.header.kind, payload.to_vec()));
         }
@@ -101,25 +105,8 @@ pub fn read<D: Disk>(disk: &D, id: u64) -> Result<Archived, OpenError> {
     Ok(Archived { header, whole_header, bytes: bytes.len() as u64, entries, damage: scanned.damage })
 }
 
-/// Writes a file whole, in place of one that may stand there. Durable when it returns.
-pub fn write<'a, D: Disk>(
-    disk: &D,
-    id: u64,
-    owner: Owner,
-    at: Timestamp,
-    entries: impl Iterator<Item = (u8, &'a [u8])>,
-) -> io::Result<()> {
-    let mut header = SegmentHeader {
-        id,
-        first_seq: 1,
-        salt: fastrand::u64(..),
-        log: owner.log,
-        purpose: owner.purpose,
-        created_ms: at.millis(),
-        bytes: 0,
-        previous_end: 0,
-        previous_crc: 0,
-    };
+/// The bytes of a file with these entries, whose length goes into the header.
+pub fn encode<'a>(mut header: SegmentHeader, entries: impl Iterator<Item = (u8, &'a [u8])>) -> Vec<u8> {
     let (seed, mut frames, mut seq) = (header.seed(), Vec::new(), header.first_seq);
     for (kind, entry) in entries {
         for (part, piece) in frame::split(entry) {
@@ -130,16 +117,47 @@ pub fn write<'a, D: Disk>(
         }
     }
     header.bytes = FRAMES_AT + frames.len() as u64;
+    let mut file = header.archive_page();
+    file.append(&mut frames);
+    file
+}
+
+/// Writes a file whole, in place of one that may stand there. Durable when it returns.
+pub fn write<'a, D: Disk>(
+    disk: &D,
+    id: u64,
+    owner: Owner,
+    at: Timestamp,
+    entries: impl Iterator<Item = (u8, &'a [u8])>,
+) -> io::Result<()> {
+    let header = SegmentHeader {
+        id,
+        first_seq: 1,
+        salt: fastrand::u64(..),
+        log: owner.log,
+        purpose: owner.purpose,
+        created_ms: at.millis(),
+        bytes: 0,
+        previous_end: 0,
+        previous_crc: 0,
+    };
+    let bytes = encode(header, entries);
     disk.create_dir(DIR)?;
     disk.sync_dir("")?;
     if disk.list(DIR)?.iter().any(|name| format!("{DIR}/{name}") == WRITING) {
         // Never over a file of which a sync may have failed.
         disk.remove(WRITING)?;
     }
-    let mut file = disk.create(WRITING)?;
-    file.write_all_at(&header.archive_page(), 0)?;
-    file.write_all_at(&frames, FRAMES_AT)?;
-    file.sync_all()?;
+    let fill = || -> io::Result<()> {
+        let mut file = disk.create(WRITING)?;
+        file.write_all_at(&bytes, 0)?;
+        file.sync_all()
+    };
+    if let Err(error) = fill() {
+        // On a full disk what there is of it would take the last room. One that stays is removed the next time.
+        let _ = disk.remove(WRITING);
+        return Err(error);
+    }
     disk.rename(WRITING, &file_name(id))?;
     disk.sync_dir(DIR)
 }

@@ -2,8 +2,8 @@
 //!
 //! In the order a byte goes: [`frame`] (one checksummed entry or part of one), [`segment`] (one file of frames),
 //! [`log`] (batches: one write, one sync), [`spares`] (segments zero-filled before they are needed), and at the start
-//! [`scan`] (what a segment holds, torn told apart from corrupt), [`open`] (recovery), `copy` (its copy of the newest
-//! segment) and [`report`] (what it tells).
+//! [`scan`] (what a segment holds, torn told apart from corrupt), `assemble` (entries out of frames), [`open`] (recovery),
+//! `copy` (its copy of the newest segment) and [`report`] (what it tells).
 //! At the log's other end [`retain`] takes segments that nothing needs any more, and [`archive`] keeps what is left of them.
 //! [`survey`] reads it as it lies there, damage included, and changes nothing.
 //!
@@ -11,6 +11,7 @@
 //! [`format_document`].
 
 pub mod archive;
+mod assemble;
 mod copy;
 pub mod frame;
 pub mod log;

@@ -11,7 +11,8 @@
 use std::io;
 use std::sync::Arc;
 
-use super::frame::{Closing, Frame, Part};
+use super::assemble::{Assembler, Holes};
+use super::frame::Frame;
 use super::log::{Current, Log, activate, kind};
 use super::report::io_error;
 pub use super::report::{Gap, OpenError, Report};
@@ -73,7 +74,7 @@ pub fn open<D: Disk>(disk: Arc<D>, options: &Options, fold: &mut Fold<'_>) -> Re
     }
     let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
     let start = if headers.is_empty() { 0 } else { pass.start_of_fold(&*disk, &headers, options.checkpoint_kind)? };
-    let last = pass.read(&*disk, headers.get(start..).unwrap_or(&[]), fold)?;
+    let last = pass.read(&*disk, headers.get(start..).unwrap_or(&[]), options.checkpoint_kind, fold)?;
     // From here on files are made and removed: the log is ours, and all of it that counts can be read.
     let spares =
         Spares::take_stock(Arc::clone(&disk), options.segment_bytes).map_err(io_error("looking for spare segments"))?;
@@ -125,7 +126,7 @@ pub fn peek<D: Disk>(disk: &D, checkpoint_kind: u8, fold: &mut Fold<'_>) -> Resu
     let headers = retain::headers(disk)?;
     let mut pass = Pass { known: Vec::new(), report: Report::default(), found: Vec::new() };
     let start = if headers.is_empty() { 0 } else { pass.start_of_fold(disk, &headers, checkpoint_kind)? };
-    pass.read(disk, headers.get(start..).unwrap_or(&[]), fold)?;
+    pass.read(disk, headers.get(start..).unwrap_or(&[]), checkpoint_kind, fold)?;
     pass.report.gaps = pass.found;
     Ok(pass.report)
 }
@@ -138,7 +139,7 @@ pub fn replay<D: Disk>(disk: &D, from_seq: u64, checkpoint_kind: u8, fold: &mut 
     while start > 0 && !begins_with_checkpoint(disk, headers.get(start..).unwrap_or(&[]), checkpoint_kind)? {
         start -= 1;
     }
-    pass.read(disk, headers.get(start..).unwrap_or(&[]), fold)?;
+    pass.read(disk, headers.get(start..).unwrap_or(&[]), checkpoint_kind, fold)?;
     pass.report.gaps = pass.found;
     Ok(pass.report)
 }
@@ -297,15 +298,17 @@ impl Pass {
         &mut self,
         disk: &D,
         headers: &[SegmentHeader],
+        checkpoint_kind: u8,
         fold: &mut Fold<'_>,
     ) -> Result<Option<Loaded>, OpenError> {
         let mut assembler = Assembler::default();
-        let mut holes = Holes::before(headers);
+        let mut holes = Holes::before(headers).but_for_checkpoints(checkpoint_kind);
         let mut last = None;
         for (at, header) in headers.iter().enumerate() {
             let end = headers.get(at + 1).map(|next| next.previous_end);
             let loaded = Loaded::read(disk, header, end)?;
             self.report.segments_read += 1;
+            holes.segment(header);
             for (_, frame) in loaded.frames() {
                 let after_gap = holes.meet(&frame);
                 let Some((seq, payload)) = assembler.push(&frame) else { continue };
@@ -322,7 +325,7 @@ impl Pass {
             self.found.extend(gaps);
             last = Some(loaded);
         }
-        self.report.ends_in_gap = holes.open;
+        self.report.ends_in_gap = holes.is_open();
         Ok(last)
     }
 }
@@ -350,76 +353,6 @@ fn begins_with_checkpoint<D: Disk>(
         }
     }
     Ok(false)
-}
-
-/// Whether frames are missing since the last entry that was handed on.
-pub(super) struct Holes {
-    next_seq: Option<u64>,
-    open: bool,
-}
-
-impl Holes {
-    /// In front of the frames of these segments.
-    pub fn before(headers: &[SegmentHeader]) -> Self {
-        Holes { next_seq: headers.first().map(|h| h.first_seq), open: false }
-    }
-
-    /// Takes the next valid frame; whether there is one.
-    pub fn meet(&mut self, frame: &Frame<'_>) -> bool {
-        self.open |= self.next_seq.is_some_and(|next| frame.header.seq != next);
-        self.next_seq = Some(frame.header.seq + 1);
-        self.open
-    }
-
-    /// An entry was handed on.
-    pub fn told(&mut self) {
-        self.open = false;
-    }
-}
-
-/// Puts entries together from frames; an entry whose last frame never came does not exist.
-#[derive(Default)]
-pub(super) struct Assembler {
-    first_seq: u64,
-    next_seq: u64,
-    frames: u32,
-    bytes: Vec<u8>,
-}
-
-impl Assembler {
-    /// Takes the next valid frame; gives the entry's first frame number and bytes if this frame completes it.
-    pub fn push<'a>(&'a mut self, frame: &Frame<'a>) -> Option<(u64, &'a [u8])> {
-        let seq = frame.header.seq;
-        match frame.header.part {
-            Part::Whole => {
-                self.frames = 0;
-                Some((seq, frame.payload))
-            }
-            Part::First => {
-                self.bytes.clear();
-                self.bytes.extend_from_slice(frame.payload);
-                (self.first_seq, self.next_seq, self.frames) = (seq, seq + 1, 1);
-                None
-            }
-            Part::Middle | Part::Last if self.frames == 0 || seq != self.next_seq => {
-                self.frames = 0;
-                None
-            }
-            Part::Middle => {
-                self.bytes.extend_from_slice(frame.payload);
-                self.next_seq += 1;
-                self.frames += 1;
-                None
-            }
-            Part::Last => {
-                let (data, closing) = Closing::split(frame.payload)?;
-                self.bytes.extend_from_slice(data);
-                let whole = closing.frames == self.frames + 1 && closing.digest == crc32fast::hash(&self.bytes);
-                self.frames = 0;
-                whole.then_some((self.first_seq, self.bytes.as_slice()))
-            }
-        }
-    }
 }
 
 /// Keeps a copy of bytes that are about to be cut off or passed over. Done again after a crash, it writes the same.

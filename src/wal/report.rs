@@ -6,6 +6,7 @@ use super::log::LogError;
 use super::scan::{Damage, Span};
 use super::segment::HeaderError;
 use super::{LogId, Purpose};
+use crate::disk::is_full;
 
 /// Durable data that is damaged: what a gap entry says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +135,17 @@ pub enum OpenError {
     /// Writing what recovery has to write failed.
     #[error(transparent)]
     Log(#[from] LogError),
+}
+
+impl OpenError {
+    /// Whether it is for want of room, which heals.
+    pub fn is_full(&self) -> bool {
+        match self {
+            OpenError::Io { source, .. } => is_full(source),
+            OpenError::Log(error) => matches!(error, LogError::Full(_)),
+            _ => false,
+        }
+    }
 }
 
 pub(super) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> OpenError {

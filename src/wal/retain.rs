@@ -7,8 +7,9 @@
 use std::io;
 use std::ops::ControlFlow;
 
+use super::assemble::{Assembler, Holes};
 use super::log::kind;
-use super::open::{Assembler, Entry, Holes, Loaded, quarantine, read_headers};
+use super::open::{Entry, Loaded, quarantine, read_headers};
 use super::report::io_error;
 use super::segment::{self, FRAMES_AT, SegmentHeader};
 use super::{OpenError, QUARANTINE};

@@ -147,14 +147,12 @@ impl SegmentHeader {
         Self::read_copies(file).map(Self::first_of)
     }
 
-    /// Reads both copies of an archive file's.
-    pub(super) fn read_archive<F: DiskFile>(file: &F) -> io::Result<Copies> {
-        Self::copies_as(ARCHIVE_MAGIC, file)
-    }
-
-    /// Reads both copies.
-    pub(super) fn read_copies<F: DiskFile>(file: &F) -> io::Result<Copies> {
-        Self::copies_as(MAGIC, file)
+    /// Both copies in the bytes of an archive file.
+    pub(super) fn archive_copies(file: &[u8]) -> Copies {
+        COPIES_AT.map(|at| {
+            let copy = file.get(at as usize..).and_then(<[u8]>::first_chunk);
+            copy.map_or(Err(HeaderError::Damaged), |copy| Self::decode_as(ARCHIVE_MAGIC, copy))
+        })
     }
 
     /// The first copy that holds.
@@ -166,7 +164,8 @@ impl SegmentHeader {
         }
     }
 
-    fn copies_as<F: DiskFile>(magic: [u8; 8], file: &F) -> io::Result<Copies> {
+    /// Reads both copies.
+    pub(super) fn read_copies<F: DiskFile>(file: &F) -> io::Result<Copies> {
         let mut copies = [Err(HeaderError::Damaged), Err(HeaderError::Damaged)];
         for (at, copy) in COPIES_AT.iter().zip(&mut copies) {
             let mut bytes = [0; HEADER_BYTES];
@@ -174,7 +173,7 @@ impl SegmentHeader {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                 read => {
                     read?;
-                    *copy = SegmentHeader::decode_as(magic, &bytes);
+                    *copy = SegmentHeader::decode(&bytes);
                 }
             }
         }

@@ -3,8 +3,8 @@
 
 use std::io;
 
+use super::assemble::Assembler;
 use super::frame::{Frame, Part};
-use super::open::Assembler;
 use super::scan::{self, Damage, Scanned, Span, Tail};
 use super::segment::{self, FRAMES_AT, HeaderError, SegmentHeader};
 use crate::disk::{Disk, DiskFile};

@@ -148,7 +148,15 @@ impl World {
         self.start_with(self.run_command())
     }
 
-    pub fn start_with(&self, mut command: Command) -> Agent<'_> {
+    pub fn start_with(&self, command: Command) -> Agent<'_> {
+        let agent = self.start_behind(command);
+        // A test of the index looks for itself at what holds until it is there; the others wait for it.
+        agent.wait_for_index();
+        agent
+    }
+
+    /// Starts an agent and waits until it answers, though it may not know yet which keys were used.
+    pub fn start_behind(&self, mut command: Command) -> Agent<'_> {
         self.harm_index();
         let log = self.path("agent.log");
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
@@ -158,11 +166,7 @@ impl World {
             if let Some(status) = agent.child.try_wait().unwrap() {
                 panic!("the agent ended with {status}: {}", agent.log());
             }
-            // A test of the index looks for itself at what holds until it is there; the others wait for it.
-            let is_behind = |status: &Value| {
-                status["attention"].as_array().unwrap().iter().any(|a| a["code"] == "index_rebuilding")
-            };
-            get(&self.socket(), "/v1/status").is_some_and(|answer| answer.status == 200 && !is_behind(&answer.json()))
+            get(&self.socket(), "/v1/status").is_some_and(|answer| answer.status == 200)
         });
         agent
     }
@@ -175,6 +179,8 @@ impl World {
         if !index.is_dir() {
             return;
         }
+        // Its thread has the test's name.
+        println!("index harmed: {how} before a start of {}", std::thread::current().name().unwrap_or("a test"));
         match how.as_str() {
             "delete" => fs::remove_dir_all(&index).unwrap(),
             "corrupt" => each_file(&index, |path| {
@@ -325,6 +331,16 @@ impl Agent<'_> {
     /// The books of a dimension; asserts that all of them balance.
     pub fn books(&self, dimension: &str) -> Value {
         books(&self.status(), dimension)
+    }
+
+    /// Waits until it knows which keys were used.
+    pub fn wait_for_index(&self) {
+        let is_behind =
+            |status: &Value| status["attention"].as_array().unwrap().iter().any(|a| a["code"] == "index_rebuilding");
+        wait_until("the index is there", || {
+            get(&self.world.socket(), "/v1/status")
+                .is_some_and(|answer| answer.status == 200 && !is_behind(&answer.json()))
+        });
     }
 
     /// How many segments the log has had.

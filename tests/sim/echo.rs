@@ -13,6 +13,7 @@ use meterd::rollup::State;
 use meterd::rollup::state::Phase;
 use meterd::submit::answer::{Outcome, Reply};
 use meterd::wal::open::{self, Entry};
+use meterd::wal::segment::{self, FRAMES_AT};
 
 use super::disk::SimDisk;
 use super::machine::NOW;
@@ -157,6 +158,68 @@ fn an_entry_that_was_mended_stands_in_the_next_echo() {
     engine.stop(now).unwrap();
     disk.rot(FIRST, entries[echo].2.start, |b| b ^ 1);
     assert_eq!(seen(&opened(&disk, now)), whole, "and in the one after the start that mended it");
+}
+
+/// Where the stretch before it was read, a checkpoint says nothing new.
+#[test]
+fn a_damaged_checkpoint_costs_nothing() {
+    // Records that wait for a person make a long checkpoint.
+    let conflict = Outcome::Error { code: "DuplicateRequest".into(), status: 400 };
+    let mut hit = [0, 0];
+    for answer in [Outcome::Accepted { metering_record_id: "r".into() }, conflict] {
+        let disk = SimDisk::new(3);
+        let mut now = NOW;
+        let mut engine = opened(&disk, now);
+        for _ in 0..24 {
+            (0..600).for_each(|n| take(&mut engine, [PLAIN, KEYED][n % 2], "3", now));
+            now = now.hour().end().plus(Duration::from_secs(130));
+            engine.tick(now).unwrap();
+            send_all(&mut engine, &mut now, |_| answer.clone());
+            engine.idle(now).unwrap();
+        }
+        drop(engine);
+        let whole = seen(&opened(&disk.fork(), now));
+        let newest = segment::file_name(*segment::list(&disk).unwrap().last().unwrap());
+        let frames = checkpoint(&disk.contents()[&newest]);
+        assert!(newest.as_str() > FIRST && !frames.is_empty());
+        hit[usize::from(frames.len() > 1)] += 1;
+        for (n, at) in frames.iter().enumerate() {
+            let hurt = disk.fork();
+            hurt.rot(&newest, at + 30, |b| b ^ 1);
+            // Without its last frame nobody knows how many it had.
+            let told = n == 0 || n + 1 < frames.len();
+            for start in 0..2 {
+                let engine = opened(&hurt, now);
+                assert_eq!(engine.report().gaps.len(), 1 - start, "frame {n} of {}: told, once", frames.len());
+                let held = engine.state().damaged_through.is_some();
+                assert_eq!(held, !told, "frame {n} of {}, start {start}", frames.len());
+                assert!(held || seen(&engine) == whole, "frame {n} of {}, start {start}", frames.len());
+            }
+        }
+        // With a neighbour it may have been anything.
+        let hurt = disk.fork();
+        hurt.rot(&newest, frames[0] + 30, |b| b ^ 1);
+        hurt.rot(&newest, end_of(&disk.contents()[&newest], *frames.last().unwrap()) + 21, |b| b ^ 1);
+        assert!(opened(&hurt, now).state().damaged_through.is_some());
+    }
+    assert_eq!(hit, [1, 1], "one of a single frame, one of several");
+}
+
+/// Where the frames stand of the checkpoint that a segment begins with.
+fn checkpoint(bytes: &[u8]) -> Vec<usize> {
+    let mut frames = vec![FRAMES_AT as usize];
+    // Its last part is 3; 0 is a whole one.
+    while ![0, 3].contains(&bytes[frames[frames.len() - 1] + 7]) {
+        frames.push(end_of(bytes, frames[frames.len() - 1]));
+    }
+    frames.retain(|at| bytes[at + 6] == kind::CHECKPOINT);
+    frames
+}
+
+/// Where the frame at `at` ends.
+fn end_of(bytes: &[u8], at: usize) -> usize {
+    let len = u16::from_le_bytes([bytes[at + 4], bytes[at + 5]]);
+    (at + 20 + usize::from(len)).next_multiple_of(8)
 }
 
 /// Everything but usage, from the last entry of `from` on, is damaged.

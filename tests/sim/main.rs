@@ -20,6 +20,7 @@ mod machine;
 mod names;
 mod poison;
 mod retention;
+mod retention_full;
 mod seeds;
 mod setup;
 mod verdicts;

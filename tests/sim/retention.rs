@@ -23,10 +23,11 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: u64 = 24;
 /// Three hours of usage fill one.
 const SEGMENT: u64 = 64 * 1024;
+pub const SMALL: u64 = 16 * 1024;
 
 /// What a user can see.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
+pub struct Seen {
     books: Vec<Books>,
     records: BTreeMap<RecordKey, RecordState>,
 }
@@ -42,11 +43,11 @@ fn keeping(days: u64) -> Options {
 }
 
 /// Small segments, which take little to fill and to copy.
-fn small(days: u64) -> Options {
-    Options { segment_bytes: 16 * 1024, ..keeping(days) }
+pub fn small(days: u64) -> Options {
+    Options { segment_bytes: SMALL, ..keeping(days) }
 }
 
-fn open(disk: &SimDisk, options: Options, now: Timestamp) -> Result<Engine<SimDisk>, String> {
+pub fn open(disk: &SimDisk, options: Options, now: Timestamp) -> Result<Engine<SimDisk>, String> {
     let opened = Engine::open(Arc::new(disk.clone()), options, now, |_| Ok(Index::in_memory()));
     opened.map_err(|error| format!("cannot open: {error}"))
 }
@@ -59,7 +60,7 @@ fn accepted() -> Reply {
     reply(Outcome::Accepted { metering_record_id: "mr".into() })
 }
 
-fn look(engine: &Engine<SimDisk>) -> Seen {
+pub fn look(engine: &Engine<SimDisk>) -> Seen {
     let mut records = engine.index().history().unwrap().read().unwrap();
     let once: BTreeSet<_> = records.iter().map(|r| r.record.key).collect();
     assert_eq!(once.len(), records.len(), "a record is shown twice");
@@ -69,7 +70,7 @@ fn look(engine: &Engine<SimDisk>) -> Seen {
     Seen { books, records: records.into_iter().map(|r| (r.record.key, r)).collect() }
 }
 
-fn segments(disk: &SimDisk) -> Vec<u64> {
+pub fn segments(disk: &SimDisk) -> Vec<u64> {
     segment::list(disk).unwrap()
 }
 
@@ -285,7 +286,7 @@ fn records_are_shown_for_thirteen_months() {
 }
 
 /// A disk with two days of work that nothing has been taken from, and the moment after. Long tags fill the segments.
-fn two_days() -> (SimDisk, Timestamp, Seen) {
+pub fn two_days() -> (SimDisk, Timestamp, Seen) {
     // The same log each time: pauses and salts are drawn.
     fastrand::seed(5);
     let mut life = Life::new(small(3000));
@@ -310,7 +311,7 @@ fn two_days() -> (SimDisk, Timestamp, Seen) {
     (disk, now, seen)
 }
 
-fn drive(engine: &mut Engine<SimDisk>, now: Timestamp) {
+pub fn drive(engine: &mut Engine<SimDisk>, now: Timestamp) {
     for _ in 0..40 {
         if engine.tick(now).is_err() {
             break;
