@@ -196,7 +196,8 @@ async fn dispose(disposal: Disposal, body: &[u8], by: Peer, core: &Handle) -> An
     };
     let disposed = core.ask(|reply| Command::Dispose { disposal, instance, by, reply }).await;
     let shown = |done: engine::Decided| {
-        let usage: serde_json::Map<_, _> = done.usage.into_iter().map(|(name, n)| (name, n.to_string().into())).collect();
+        let usage: serde_json::Map<_, _> =
+            done.usage.into_iter().map(|(name, n)| (name, n.to_string().into())).collect();
         serde_json::json!({ "ok": true, "instance": done.instance, "records": done.records, "in_doubt": done.in_doubt,
                             "usage": usage })
     };

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::decimal::Amount;
 use crate::entry::{
-    self, DimensionId, Disposed, Entry, Fate, Increment, Peer, Record, RecordKey, Run, Seal, Trust, Usage, Verdict, kind,
+    self, DimensionId, Disposed, Entry, Fate, Increment, Peer, Record, RecordKey, Run, Seal, Trust, Usage, Verdict,
+    kind,
 };
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::state::RecordState;

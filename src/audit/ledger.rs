@@ -11,8 +11,8 @@ use super::account::{Account, HourSum, is_plain};
 use super::waiting::{Place, Waiting};
 use crate::decimal::Amount;
 use crate::entry::{
-    Decision, DimensionId, Ending, Entry, RecordKey, Released, Run, Seal, SealedDimension, Settled, Setup, Trust, Usage,
-    Verdict,
+    Decision, DimensionId, Ending, Entry, RecordKey, Released, Run, Seal, SealedDimension, Settled, Setup, Trust,
+    Usage, Verdict,
 };
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::State;

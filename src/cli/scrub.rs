@@ -69,7 +69,8 @@ fn scrub(args: &Scrub) -> Result<(), Failure> {
         let advice = "let the agent send it, or give it up with --discard-unsent";
         return Err((exit::REFUSED, format!("{shown} holds usage that was not sent: {advice}")));
     }
-    let failed = |error: io::Error| (exit::IN_USE, format!("{shown}: {error}; run it again as root or the agent's user"));
+    let failed =
+        |error: io::Error| (exit::IN_USE, format!("{shown}: {error}; run it again as root or the agent's user"));
     let removed = remove(&dir).map_err(failed)?;
     // It may be another user's than the one that the agent of the next machine runs as.
     fs::remove_file(dir.join("lock")).and_then(|()| sync(&dir)).map_err(failed)?;

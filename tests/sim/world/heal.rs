@@ -69,7 +69,8 @@ impl World {
         for (at, dimension) in self.ledger.dimensions.iter().enumerate() {
             let own = self.ledger.columns(at);
             let mine = || self.ledger.records.iter().filter(|(key, _)| usize::from(key.dimension.0) == at);
-            let at_aws: i128 = mine().filter(|(_, r)| !r.elsewhere && self.aws.holds(&r.request)).map(|(_, r)| r.value).sum();
+            let at_aws: i128 =
+                mine().filter(|(_, r)| !r.elsewhere && self.aws.holds(&r.request)).map(|(_, r)| r.value).sum();
             if own.received + own.rounded != at_aws + own.expired + own.discarded + own.remainder {
                 return Err(format!("{} ends uneven: AWS holds {at_aws} of {own:?}", dimension.name));
             }

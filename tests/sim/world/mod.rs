@@ -412,7 +412,8 @@ impl World {
         let (now, reading) = (self.now(), self.reading());
         let again = (!self.faulty && self.rng.u8(0..4) == 0).then(|| self.disk.fork());
         let slow = if self.rng.u8(0..4) == 0 { self.rng.u32(1..30) } else { 0 };
-        let options = Options { instance: self.named.then(|| NAMES[self.aws.who].to_owned()), ..self.config.options(true) };
+        let options =
+            Options { instance: self.named.then(|| NAMES[self.aws.who].to_owned()), ..self.config.options(true) };
         let open = |disk: SimDisk, index: Option<&IndexDir>| {
             Engine::open(Arc::new(disk), options.clone(), reading, |log| index::open(index, log, slow))
         };

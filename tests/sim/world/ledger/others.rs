@@ -114,9 +114,9 @@ impl Ledger {
         let on_its_way = |key: &RecordKey, dimensions: &[Dimension]| {
             dimensions[usize::from(key.dimension.0)].carry.iter().any(|carry| carry.from == *key)
         };
-        let (records, over) = std::mem::take(&mut self.records).into_iter().partition(|(key, r)| {
-            waits(r) || (r.place == Place::Carried && on_its_way(key, &self.dimensions))
-        });
+        let (records, over) = std::mem::take(&mut self.records)
+            .into_iter()
+            .partition(|(key, r)| waits(r) || (r.place == Place::Carried && on_its_way(key, &self.dimensions)));
         self.records = over;
         let left = self.others.remove(&self.name);
         let mut other = Ledger { records, open_from: self.open_from, name: self.name.clone(), ..Ledger::default() };
