@@ -62,7 +62,9 @@ pub struct RecordView {
     /// Counts up from 0 when a record is fixed anew: one that AWS refused, under a mended product code, or one that a
     /// person capped.
     pub generation: u32,
-    /// The other instance whose record it is, where this log was one's before: it is not sent as this instance's.
+    /// The other instance whose record it is, where this log was one's before: it is not sent as this instance's. Left out
+    /// where it is this instance's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
 }
 

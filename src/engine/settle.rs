@@ -46,8 +46,7 @@ impl<D: Disk> Engine<D> {
         by: Peer,
         now: Timestamp,
     ) -> Result<Decision, NotSettled> {
-        let missing = || NotSettled::NoSuchRecord { dimension: dimension.to_owned(), hour };
-        let (key, record) = self.waiting(dimension, hour).ok_or_else(missing)?;
+        let (key, record) = self.waiting(dimension, hour).ok_or_else(|| self.not_waiting(dimension, hour))?;
         if decision == Decision::Retry {
             if record.phase != Phase::Held {
                 let why =

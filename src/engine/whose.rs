@@ -61,9 +61,7 @@ impl<D: Disk> Engine<D> {
         if owner != instance {
             tracing::warn!(owner, instance, "this log is another instance's: what that one had not sent is set aside");
         }
-        self.record(&Entry::Named(Named { at: now, instance, open_from }), Need::Control, now)?;
-        self.state.records.keys().for_each(|key| self.outbox.forget(key));
-        Ok(())
+        self.record(&Entry::Named(Named { at: now, instance, open_from }), Need::Control, now)
     }
 
     /// Writes down where this instance's hours begin, where the clock did not tell before.
@@ -150,6 +148,18 @@ impl<D: Disk> Engine<D> {
         });
         let waiting = own.chain(others).find(|r| r.phase.with_person())?;
         Some((waiting.record.key, waiting))
+    }
+
+    /// Why there is no such record to decide about.
+    pub(super) fn not_waiting(&self, dimension: &str, hour: Hour) -> NotSettled {
+        let is_it = |r: &RecordState| r.record.request.dimension == dimension && r.record.key.hour == hour;
+        match self.state.records_of_others().find(|(_, r)| is_it(r)) {
+            Some((name, _)) => NotSettled::DoesNotFit(format!(
+                "the record of {dimension} {hour} is instance {name}'s: `meterd adopt` or `meterd discard` decides about \
+                 all that it left"
+            )),
+            None => NotSettled::NoSuchRecord { dimension: dimension.to_owned(), hour },
+        }
     }
 }
 
