@@ -45,6 +45,8 @@ pub struct Status {
     pub log: LogStatus,
     /// The hour that usage counts in now.
     pub open_hour: OpenHourStatus,
+    /// The end of this instance, if it is under way.
+    pub ending: Option<EndingStatus>,
     /// Records by what became of them.
     pub records: BTreeMap<&'static str, u64>,
     /// The record whose window closes first.
@@ -85,6 +87,17 @@ pub struct OpenHourStatus {
     pub hour: String,
     /// Every configured dimension.
     pub dimensions: Vec<OpenDimension>,
+}
+
+/// An end that is under way.
+#[derive(Debug, Clone, Serialize)]
+pub struct EndingStatus {
+    /// Since when.
+    pub since: String,
+    /// What for.
+    pub why: String,
+    /// The hour that it closed before it was over; null while that cannot be done.
+    pub closed: Option<String>,
 }
 
 /// A dimension in the open hour.
@@ -153,7 +166,7 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -
         version: env!("CARGO_PKG_VERSION"),
         instance_id: state.name().map(str::to_owned),
         product_code: state.product_code.clone(),
-        ready: log.poisoned().is_none(),
+        ready: log.poisoned().is_none() && !engine.is_closed(),
         uptime_s: now.since(started).as_secs(),
         now: now.to_string(),
         log: LogStatus {
@@ -166,6 +179,11 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -
             slowest_sync_ms: u64::try_from(log.slowest_sync().as_millis()).unwrap_or(u64::MAX),
         },
         open_hour: OpenHourStatus { hour: hour.to_string(), dimensions: open.collect() },
+        ending: engine.ending().map(|ending| EndingStatus {
+            since: ending.since.to_string(),
+            why: ending.why.clone(),
+            closed: ending.closed.map(|hour| hour.to_string()),
+        }),
         records: counts(state),
         oldest_pending: oldest_pending(state, now),
         aws: AwsStatus {
@@ -200,6 +218,7 @@ pub fn not_ready(instance: Option<&str>, product: &str, why: Attention, started:
             slowest_sync_ms: 0,
         },
         open_hour: OpenHourStatus { hour: now.hour().to_string(), dimensions: Vec::new() },
+        ending: None,
         records: counts(&State::default()),
         oldest_pending: None,
         aws: AwsStatus { last_success: None, consecutive_failures: 0, last_error: None, clock_skew_ms: None },
@@ -286,6 +305,17 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
         let remedy =
             "set the clock (chrony or systemd-timesyncd), and see that AWS can be reached: its answer confirms it";
         add("clock_doubt", message, remedy, Some(doubt.reading.at));
+    }
+    if let Some(ending) = engine.ending() {
+        let waiting = state.records.values().filter(|r| r.phase == Phase::Pending).count();
+        let hour = match ending.closed {
+            Some(hour) => {
+                format!("the hour {hour} is closed, writers get shutting_down, {waiting} records wait for AWS")
+            }
+            None => "its last hour cannot be closed yet".to_owned(),
+        };
+        let remedy = "if it lives on: `meterd seal --cancel`; usage goes into the next hour then";
+        add("ending", format!("this instance ends ({}): {hour}", ending.why), remedy, Some(ending.since));
     }
     aws_attention(engine, now, &mut add);
     let with_person: [(Waits, _, _, _); 5] = [

@@ -11,6 +11,8 @@
 //! `POST /v1/adopt` and `POST /v1/discard` with `{"instance": "i-0abc"}` (or `{}`, where there is only one) decide about what
 //! another instance left unsent in this log. 200 `{"ok":true,"instance":"i-0abc","records":2,"in_doubt":0,"usage":
 //! {"requests":"12.5"}}`: the records and the usage that were carried or given up, and the records that wait for a word on each.
+//!
+//! `POST /v1/seal`: see [`super::ending`].
 
 use std::convert::Infallible;
 use std::io;
@@ -26,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::commands::{Command, Gone, Handle};
+use super::ending;
 use super::http::{Answer, HEAD_TIMEOUT, json, problem};
 use crate::engine::{self, Disposal, NotSettled};
 use crate::entry::{Decision, Peer};
@@ -35,7 +38,7 @@ use crate::ingest::listener::peer;
 /// Longest request in bytes.
 const BODY_BYTES_MAX: usize = 4096;
 
-const PATHS: &str = "paths: POST /v1/settle, POST /v1/release, POST /v1/adopt, POST /v1/discard";
+const PATHS: &str = "paths: POST /v1/settle, POST /v1/release, POST /v1/adopt, POST /v1/discard, POST and GET /v1/seal";
 
 /// A person's decision as it comes over the socket.
 #[derive(Debug, Deserialize)]
@@ -159,6 +162,8 @@ async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<A
         (Method::POST, "/v1/release") => release(&body, by, core).await,
         (Method::POST, "/v1/adopt") => dispose(Disposal::Adopt, &body, by, core).await,
         (Method::POST, "/v1/discard") => dispose(Disposal::Discard, &body, by, core).await,
+        (Method::POST, "/v1/seal") => ending::seal(&body, by, core).await,
+        (Method::GET, "/v1/seal") => ending::seen(core).await,
         _ => json(StatusCode::NOT_FOUND, &problem("not_found", PATHS)),
     })
 }
@@ -208,7 +213,7 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|e| e.to_string())
 }
 
-fn bad_request(why: &str) -> Answer {
+pub(super) fn bad_request(why: &str) -> Answer {
     json(StatusCode::BAD_REQUEST, &problem("bad_request", why))
 }
 

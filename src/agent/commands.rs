@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use mio::Waker;
 use tokio::sync::oneshot;
 
-use crate::engine::{self, Disposal, NotSettled, Refusal, Sending, Taken};
+use crate::engine::{self, Disposal, EndSeen, NotSettled, Refusal, Sending, Taken};
 use crate::entry::{Decision, Peer, RecordKey};
 use crate::hour::Hour;
 use crate::index::History;
@@ -77,6 +77,24 @@ pub enum Command {
         /// What it came to.
         reply: oneshot::Sender<Result<engine::Decided, NotSettled>>,
     },
+    /// This instance ends.
+    End {
+        /// Who says so; none where instance metadata does.
+        by: Option<Peer>,
+        /// What for, in words.
+        why: String,
+        /// How far that is.
+        reply: oneshot::Sender<Result<EndSeen, LogError>>,
+    },
+    /// It does not.
+    CallOff {
+        /// As in [`Command::End`].
+        by: Option<Peer>,
+        /// How things are now.
+        reply: oneshot::Sender<Result<EndSeen, LogError>>,
+    },
+    /// How far is the end?
+    EndSeen(oneshot::Sender<Result<EndSeen, LogError>>),
     /// The submitter has finished its last call.
     SubmitterDone,
     /// This part of the agent panicked: a restart is better than going on without it.

@@ -16,7 +16,7 @@ use super::commands::Command;
 use super::front::Front;
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::engine::{Code, Engine, NotSettled, Refusal, Taken};
+use crate::engine::{Code, EndSeen, Engine, NotSettled, Refusal, Taken};
 use crate::hour::{Reading, Timestamp};
 use crate::ingest::taker::{self, NotReady};
 use crate::status;
@@ -255,10 +255,35 @@ impl<D: Disk> Core<D> {
                 let _ = reply.send(disposed);
                 poisoned?;
             }
+            Command::End { by, why, reply } => {
+                let ended = self.engine.end(by, &why, now);
+                self.tell_of_the_end(ended, reply, now)?;
+            }
+            Command::CallOff { by, reply } => {
+                let called_off = self.engine.call_off(by, now).map(drop);
+                self.tell_of_the_end(called_off, reply, now)?;
+            }
+            Command::EndSeen(reply) => {
+                let _ = reply.send(Ok(self.engine.end_seen()));
+            }
             Command::SubmitterDone => self.front.submitter_done = true,
             Command::Fell(what) => self.front.fall(what),
         }
         Ok(())
+    }
+
+    /// Has the submitter look at once, and tells how far the end is.
+    fn tell_of_the_end(
+        &mut self,
+        done: Result<(), LogError>,
+        reply: oneshot::Sender<Result<EndSeen, LogError>>,
+        now: Timestamp,
+    ) -> Result<(), LogError> {
+        self.tick_at = now;
+        let poisoned = poison(&done);
+        let _ = reply.send(done.map(|()| self.engine.end_seen()));
+        self.front.wiring.sealed.notify_one();
+        poisoned
     }
 
     /// Takes what the writers have sent so far, answers it, and closes the log in order.

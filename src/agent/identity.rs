@@ -35,21 +35,29 @@ pub fn identity(configured: Option<&str>) -> Identity {
 
 /// The identity that the files below `root` tell.
 pub fn of_machine(root: &Path) -> Identity {
-    let read = |path: &str| {
-        let text = fs::read_to_string(root.join(path.trim_start_matches('/'))).unwrap_or_default();
-        text.trim().to_owned()
-    };
-    let tag = read(BOARD_ASSET_TAG);
+    let tag = read(root, BOARD_ASSET_TAG);
     if is_instance_id(&tag) {
         return Identity::Known(tag);
     }
-    if read(SYSTEM_VENDOR) == "Amazon EC2" || read(HYPERVISOR_UUID).starts_with("ec2") {
+    if is_ec2(root) {
         return Identity::AskMetadata;
     }
-    match read(MACHINE_ID) {
+    match read(root, MACHINE_ID) {
         id if id.is_empty() => Identity::Unknown,
         id => Identity::Known(id),
     }
+}
+
+/// Whether the files below `root` are those of an EC2 instance.
+pub fn is_ec2(root: &Path) -> bool {
+    is_instance_id(&read(root, BOARD_ASSET_TAG))
+        || read(root, SYSTEM_VENDOR) == "Amazon EC2"
+        || read(root, HYPERVISOR_UUID).starts_with("ec2")
+}
+
+fn read(root: &Path, path: &str) -> String {
+    let text = fs::read_to_string(root.join(path.trim_start_matches('/'))).unwrap_or_default();
+    text.trim().to_owned()
 }
 
 fn is_instance_id(text: &str) -> bool {

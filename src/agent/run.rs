@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
@@ -21,6 +21,7 @@ use super::front::Front;
 use super::http;
 use super::identity::{self, Identity};
 use super::lock::LockError;
+use super::notices::{self, Asking};
 use super::recovery::Recovery;
 use super::submitter::Submitter;
 use super::waiting::{Waited, Waiting};
@@ -190,6 +191,8 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
         sealed: Arc::clone(&sealed),
         stop: stopping,
     };
+    let notice_clock = Arc::clone(&clock);
+    let asking = Asking::of(own_clock, identity::is_ec2(Path::new("/")), config.instance.id.is_some());
     let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup };
     let front = Front::new(sockets.writers, connections(), http, poll, wiring)?;
 
@@ -209,6 +212,7 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
             if ask {
                 tokio::task::spawn_local(identity::ask_metadata(handle.clone()));
             }
+            tokio::task::spawn_local(notices::watch(handle.clone(), notice_clock, asking));
             tokio::task::spawn_local(admin::serve(sockets.admin, handle.clone()));
             http::serve(clients, handle).await;
         });

@@ -172,6 +172,9 @@ impl Waiting<'_> {
             Command::Dispose { reply, .. } => {
                 let _ = reply.send(Err(NotSettled::Log(LogError::Poisoned(why.as_str().into()))));
             }
+            Command::End { reply, .. } | Command::CallOff { reply, .. } | Command::EndSeen(reply) => {
+                let _ = reply.send(Err(LogError::Poisoned(why.as_str().into())));
+            }
             Command::SubmitterDone => front.submitter_done = true,
             Command::Fell(what) => front.fall(what),
             // Nothing is sent to AWS while the log is not open.

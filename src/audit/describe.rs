@@ -33,6 +33,8 @@ pub const KINDS: &[(&str, u8)] = &[
     ("parted", kind::PARTED),
     ("named", kind::NAMED),
     ("disposed", kind::DISPOSED),
+    ("end", kind::END),
+    ("called-off", kind::CALLED_OFF),
     ("archived", kind::ARCHIVED),
     ("stop", log_kind::CLEAN_STOP),
     ("gap", log_kind::GAP),
@@ -186,6 +188,15 @@ fn fact(entry: &Entry, names: &mut Names) -> Described {
             describe_as(text, fields)
         }
         Entry::Disposed(disposed) => described_fate(disposed, names),
+        Entry::End(end) => {
+            let (at, by) = (end.at.to_string(), end.by.map_or_else(announced, |by| format!("uid {}", by.uid)));
+            let fields = json!({ "at": at, "by": end.by.map(peer), "why": end.why });
+            describe_as(format!("this instance ends ({}), says {by}", end.why), fields)
+        }
+        Entry::CalledOff(off) => {
+            let (at, by) = (off.at.to_string(), off.by.map_or_else(announced, |by| format!("uid {}", by.uid)));
+            describe_as(format!("the end is called off, says {by}"), json!({ "at": at, "by": off.by.map(peer) }))
+        }
         Entry::Echo(echo) => {
             let seqs: Vec<u64> = echo.entries.iter().map(|e| e.seq).collect();
             let text = format!("{} entries once more, all but usage behind frame {}", seqs.len(), echo.after);
@@ -232,6 +243,10 @@ fn described_fate(disposed: &Disposed, names: &Names) -> Described {
         fields.extend(more);
     }
     describe_as(format!("uid {}: what {instance} left unsent is {how}", by.uid), fields)
+}
+
+fn announced() -> String {
+    "instance metadata".to_owned()
 }
 
 fn verdict(verdict: &Verdict) -> &'static str {

@@ -89,6 +89,7 @@ impl Ledger {
             Entry::Named(named) => self.named(named),
             Entry::Disposed(disposed) => return self.disposed(disposed),
             Entry::Attempt(_) | Entry::Started(_) | Entry::Alive(_) | Entry::Echo(_) => {}
+            Entry::End(_) | Entry::CalledOff(_) => {}
             Entry::Damaged(damaged) => {
                 for key in &damaged.records {
                     if let Some(record) = self.records.get_mut(key) {
@@ -127,8 +128,8 @@ impl Ledger {
                 let key = fixed.record.key;
                 let old = RecordKey { generation: key.generation.wrapping_sub(1), ..key };
                 if let Some(before) = self.records.remove(&old) {
-                    let product = fixed.record.request.product_code.clone();
-                    self.records.insert(key, Waiting { place: Place::Pending, product, ..before });
+                    let request = fixed.record.request.clone();
+                    self.records.insert(key, Waiting { place: Place::Pending, request, ..before });
                 }
             }
         }
@@ -163,9 +164,9 @@ impl Ledger {
         }
         // What AWS refused is sent once more, inside its window and for the same product.
         let first = setup.at.minus(Duration::from_millis(setup.window_ms));
-        let refused = self.records.iter_mut().filter(|(_, r)| r.place == Place::Refused);
-        let mended = refused.filter(|(key, r)| key.hour.last_second() >= first && r.product == setup.product_code);
-        mended.for_each(|(_, record)| record.place = Place::Pending);
+        let refused = self.records.values_mut().filter(|r| r.place == Place::Refused);
+        let mended = refused.filter(|r| r.request.timestamp >= first && r.request.product_code == setup.product_code);
+        mended.for_each(|record| record.place = Place::Pending);
         let from = setup.dimensions.iter().flat_map(|(_, rules)| &rules.from);
         let sources: Vec<String> = from.map(|source| source.name.clone()).collect();
         self.believe_seals_of(&sources);
@@ -257,7 +258,7 @@ impl Ledger {
             spill: waits,
             place,
             ambiguous: false,
-            product: record.request.product_code.clone(),
+            request: record.request.clone(),
             counts_in: record.key.dimension,
         };
         self.records.insert(record.key, waiting);

@@ -3,6 +3,7 @@
 
 mod account;
 pub mod describe;
+mod ends;
 mod ledger;
 mod others;
 mod verify;

@@ -5,6 +5,7 @@ use std::io;
 
 use serde::Serialize;
 
+use super::ends::Ends;
 use super::ledger::Ledger;
 use crate::disk::Disk;
 use crate::entry::{self, Entry, kind};
@@ -94,6 +95,7 @@ struct Audit {
     /// The fold so far; none before the first checkpoint of a log whose beginning is gone or damaged.
     state: Option<State>,
     ledger: Ledger,
+    ends: Ends,
     entries: Entries,
     /// Whether damage since the last checkpoint makes the sums differ.
     damaged: bool,
@@ -297,7 +299,8 @@ impl Audit {
         };
         let Some(state) = &mut self.state else { return };
         state.apply(&entry);
-        let wrong = self.ledger.apply(&entry);
+        let mut wrong = self.ledger.apply(&entry);
+        wrong.extend(self.ends.apply(&entry));
         // Behind damage sums are known to differ, until a checkpoint says where the agent stood.
         if !self.damaged {
             wrong.into_iter().for_each(|what| self.find(what, place.as_str(), KEEP));
@@ -315,7 +318,7 @@ impl Audit {
         if self.state.is_some() && !self.damaged {
             self.judge_books();
         } else {
-            self.ledger = Ledger::from_state(&checkpoint.state);
+            (self.ledger, self.ends) = (Ledger::from_state(&checkpoint.state), Ends::default());
         }
         (self.state, self.damaged) = (Some(checkpoint.state), false);
     }

@@ -1,7 +1,7 @@
 //! A record that is not final, as the audit's ledger has it.
 
 use crate::decimal::Amount;
-use crate::entry::{DimensionId, RecordKey};
+use crate::entry::{DimensionId, RecordKey, Request};
 use crate::rollup::State;
 use crate::rollup::state::{DimensionState, Phase, RecordState};
 
@@ -22,8 +22,7 @@ pub(super) struct Waiting {
     pub spill: Amount,
     pub place: Place,
     pub ambiguous: bool,
-    /// The product code of its request.
-    pub product: String,
+    pub request: Request,
     /// Whose books it stands in: a person may have moved its units to the dimension that was meant.
     pub counts_in: DimensionId,
 }
@@ -44,7 +43,7 @@ impl Waiting {
             spill: r.spill.as_ref().map_or(Amount::ZERO, |spill| spill.value),
             place,
             ambiguous: r.ambiguous,
-            product: r.record.request.product_code.clone(),
+            request: r.record.request.clone(),
             counts_in: taker.map_or(key.dimension, |(id, _)| id),
         }
     }

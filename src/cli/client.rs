@@ -10,6 +10,7 @@ use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::exit;
@@ -128,7 +129,7 @@ pub fn decide(target: &Target, path: &str, body: &serde_json::Value, done: fn(&D
 }
 
 /// `POST path` on the operator's socket.
-pub fn post<T: serde::de::DeserializeOwned>(socket: &Path, path: &str, body: String) -> Result<T, String> {
+pub fn post<T: DeserializeOwned>(socket: &Path, path: &str, body: String) -> Result<T, String> {
     let request = Request::post(path).header("host", "meterd").body(Full::from(body));
     let (_, body) = ask(socket, request.map_err(|e| e.to_string())?)?;
     serde_json::from_slice(&body).map_err(|e| format!("the agent's answer cannot be read: {e}"))

@@ -13,6 +13,7 @@ pub mod release;
 pub mod run;
 mod say;
 pub mod scrub;
+pub mod seal;
 pub mod settle;
 pub mod simulate_aws;
 mod state_dir;
@@ -48,6 +49,7 @@ enum Command {
     Adopt(dispose::Adopt),
     Discard(dispose::Discard),
     Scrub(scrub::Scrub),
+    Seal(seal::Seal),
     CheckConfig(check_config::CheckConfig),
     SimulateAws(simulate_aws::SimulateAws),
 }
@@ -75,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Adopt(args) => dispose::adopt(&args),
         Command::Discard(args) => dispose::discard(&args),
         Command::Scrub(args) => scrub::run(&args),
+        Command::Seal(args) => seal::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::SimulateAws(args) => return simulate_aws::run(args),
     };

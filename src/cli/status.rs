@@ -91,6 +91,10 @@ fn shown(status: &Value) -> String {
     let _ = writeln!(out, "\nproduct {}   instance {instance}", text(&status["product_code"]));
     let open = &status["open_hour"];
     let _ = write!(out, "open hour {}:", text(&open["hour"]));
+    // Moments in this form sort as text.
+    if text(&open["hour"]) > text(&status["now"]) {
+        out.push_str(" (the one before it was closed early)");
+    }
     for dimension in open["dimensions"].as_array().into_iter().flatten() {
         let _ = write!(out, "  {} {}", text(&dimension["name"]), text(&dimension["usage"]));
     }

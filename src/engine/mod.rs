@@ -9,6 +9,7 @@ mod code;
 mod configure;
 mod deadlines;
 mod echo;
+mod ending;
 mod keys;
 mod options;
 mod recover;
@@ -23,6 +24,7 @@ mod watch;
 mod whose;
 
 pub use code::Code;
+pub use ending::{EndSeen, EndUnderWay};
 pub use options::Options;
 pub use recover::read_only;
 pub use release::Gone;
@@ -99,6 +101,8 @@ pub struct Engine<D: Disk> {
     reading: Reading,
     /// What is to be written a second time.
     echoes: Echoes,
+    /// The end of this instance, if it is under way.
+    ending: Option<EndUnderWay>,
 }
 
 impl<D: Disk> Engine<D> {
@@ -151,6 +155,7 @@ impl<D: Disk> Engine<D> {
             retention,
             reading,
             echoes,
+            ending: None,
         };
         if damaged {
             engine.hold_what_damage_touched(now)?;
@@ -235,6 +240,7 @@ impl<D: Disk> Engine<D> {
         self.append(entry.kind(), &payload, need, now)?;
         for record in self.state.apply(entry) {
             self.retention.saw(&record);
+            self.ended_for_the_end(&record);
             self.index.add_record(record);
         }
         Ok(())
@@ -299,6 +305,7 @@ impl<D: Disk> Engine<D> {
             self.seal_due(now)?;
             self.fix_anew_due(now)?;
             self.close_late(now)?;
+            self.seal_for_the_end(now)?;
         }
         self.deadlines.say(&self.state, now);
         self.commit(now)?;
@@ -307,6 +314,9 @@ impl<D: Disk> Engine<D> {
 
     /// The next moment at which `tick` has something to do.
     pub fn next_tick(&self, now: Timestamp) -> Timestamp {
+        if self.is_end_open() {
+            return now;
+        }
         let seal = self.state.open_from.end().plus(self.options.grace).max(now);
         let deadlines = self.state.records.values().filter(|r| r.phase == Phase::Pending && !r.in_flight);
         let deadline = deadlines.map(|r| r.deadline(self.state.window)).min();
@@ -325,12 +335,7 @@ impl<D: Disk> Engine<D> {
             let last = now.minus(self.options.grace).hour().previous();
             let through = self.quiet_through(hour, last);
             let Some(seal) = self.state.seal(hour, through, now) else { return Ok(()) };
-            for sealed in &seal.dimensions {
-                if let Some(record) = &sealed.record {
-                    let (dimension, quantity) = (&record.request.dimension, record.request.quantity);
-                    tracing::info!(%hour, dimension, quantity, "hour sealed");
-                }
-            }
+            ending::say_sealed(&seal);
             self.record(&Entry::Seal(seal), Need::Control, now)?;
         }
         Ok(())

@@ -68,8 +68,11 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// How long after an hour its records go out; not before its grace is over.
+    /// How long after an hour its records go out; not before its grace is over. At the end of the instance at once.
     fn offset(&self) -> Duration {
+        if self.ending.is_some() {
+            return Duration::ZERO;
+        }
         let offset = match (self.options.offset, &self.state.instance) {
             (Offset::Fixed(offset), _) => offset,
             (Offset::Auto, instance) => spread(&self.state.product_code, instance.as_deref().unwrap_or_default()),

@@ -109,6 +109,7 @@ impl<D: Disk> Engine<D> {
         if let Some(known) = self.known(&checked)? {
             return Ok(Taken { seq: known.seq, count: 1, duplicates: 1 });
         }
+        self.refuse_at_the_end()?;
         self.room_for_key(&checked)?;
         let cost = Building::cost(&checked.increment);
         self.make_way(peer, cost, now)?;
@@ -141,6 +142,7 @@ impl<D: Disk> Engine<D> {
                             seq = known.seq;
                         }
                         None => {
+                            self.refuse_at_the_end()?;
                             self.room_for_key(&checked)?;
                             seq = self.next_seq() + fresh.len() as u64;
                             let checked = once_in(&mut ids_in_array, checked);

@@ -3,6 +3,7 @@
 //! Entries are facts. Everything the agent knows is a fold over them (see [`crate::rollup::state`]).
 
 mod damage;
+mod end;
 mod outcome;
 mod record;
 mod setup;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use damage::{Damaged, Echo, Echoed};
+pub use end::{CalledOff, End};
 pub use outcome::{Answered, Attempt, Closed, Decision, Ending, FixedAnew, Released, Settled, Verdict};
 pub use record::{Allocation, Carry, Hold, Kept, Record, RecordKey, Request, Seal, SealedDimension, Used};
 pub use setup::{Rules, Setup};
@@ -59,6 +61,10 @@ pub enum Entry {
     Named(Named),
     /// A person's decision about another instance's usage.
     Disposed(Disposed),
+    /// This instance ends.
+    End(End),
+    /// It does not.
+    CalledOff(CalledOff),
 }
 
 /// Kinds of entries, as they stand in a frame.
@@ -99,6 +105,10 @@ pub mod kind {
     pub const NAMED: u8 = 18;
     /// [`super::Disposed`]
     pub const DISPOSED: u8 = 19;
+    /// [`super::End`]
+    pub const END: u8 = 20;
+    /// [`super::CalledOff`]
+    pub const CALLED_OFF: u8 = 21;
     /// [`crate::rollup::state::RecordState`], in the archive only.
     pub const ARCHIVED: u8 = 200;
 }
@@ -162,6 +172,8 @@ impl Entry {
             Entry::Parted(_) => kind::PARTED,
             Entry::Named(_) => kind::NAMED,
             Entry::Disposed(_) => kind::DISPOSED,
+            Entry::End(_) => kind::END,
+            Entry::CalledOff(_) => kind::CALLED_OFF,
         }
     }
 
@@ -185,6 +197,8 @@ impl Entry {
             Entry::Parted(e) => encode(e),
             Entry::Named(e) => encode(e),
             Entry::Disposed(e) => encode(e),
+            Entry::End(e) => encode(e),
+            Entry::CalledOff(e) => encode(e),
         }
     }
 
@@ -208,6 +222,8 @@ impl Entry {
             kind::PARTED => Entry::Parted(decode(payload)?),
             kind::NAMED => Entry::Named(decode(payload)?),
             kind::DISPOSED => Entry::Disposed(decode(payload)?),
+            kind::END => Entry::End(decode(payload)?),
+            kind::CALLED_OFF => Entry::CalledOff(decode(payload)?),
             other => return Err(CodecError::Kind(other)),
         })
     }

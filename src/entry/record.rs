@@ -45,7 +45,7 @@ pub struct Request {
     pub product_code: String,
     /// The dimension's name.
     pub dimension: String,
-    /// Whole seconds; the last one of the hour.
+    /// Whole seconds: the last one of the hour or, where an end sealed it early, the moment of that.
     pub timestamp: Timestamp,
     /// Billed units, at most 2,147,483,647.
     pub quantity: u32,
@@ -81,6 +81,13 @@ pub struct Record {
     pub value: Amount,
     /// Why it waits for a person before it is sent.
     pub hold: Option<Hold>,
+}
+
+impl Record {
+    /// Whether its hour was sealed before it was over: it is sent at once, whoever sends it.
+    pub fn is_early(&self) -> bool {
+        self.request.timestamp < self.key.hour.last_second()
+    }
 }
 
 /// Why a record waits for a person from the start.

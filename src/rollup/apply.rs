@@ -32,6 +32,8 @@ impl State {
             Entry::Clock(seen) => self.apply_clock(seen),
             // It mends what is folded, see the engine's recovery; by itself it says nothing new.
             Entry::Echo(_) => {}
+            // They tell why an hour was sealed early. That it was says the seal.
+            Entry::End(_) | Entry::CalledOff(_) => {}
             Entry::Damaged(damaged) => self.apply_damaged(damaged),
             Entry::FixedAnew(fixed) => return self.apply_fixed_anew(fixed),
             Entry::Parted(parted) => self.apply_parted(parted),

@@ -256,7 +256,7 @@ impl State {
         let mut hour = first.map_or(other.open_from, |first| first.min(other.open_from));
         while hour < last {
             if !other.is_quiet(hour)
-                && let Some(seal) = other.seal(hour, hour, until)
+                && let Some(seal) = other.seal(hour, hour, hour.end())
             {
                 other.apply_seal(&seal);
                 seals.push(seal);

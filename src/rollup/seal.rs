@@ -27,11 +27,22 @@ impl State {
     /// the seal is written to the log and then folded in like every entry. `None` until it is certain
     /// which instance this is, for that is part of the request.
     pub fn seal(&self, hour: Hour, through: Hour, at: Timestamp) -> Option<Seal> {
+        self.close(hour, through, at, None)
+    }
+
+    /// What closes `hour` before it is over, or before its grace is. Its records are stamped with `moment`, which must not
+    /// lie in what AWS takes for the future, or with the hour's last second if that is past. There is no record of
+    /// nothing: AWS wants that of whole hours only.
+    pub fn seal_early(&self, hour: Hour, at: Timestamp, moment: Timestamp) -> Option<Seal> {
+        self.close(hour, hour, at, Some(moment))
+    }
+
+    fn close(&self, hour: Hour, through: Hour, at: Timestamp, early: Option<Timestamp>) -> Option<Seal> {
         let instance = self.name()?;
         let mut dimensions = Vec::new();
         for (number, dimension) in self.dimensions.iter().enumerate() {
             let id = DimensionId(u16::try_from(number).ok()?);
-            dimensions.extend(self.seal_dimension(id, dimension, hour, instance));
+            dimensions.extend(self.seal_dimension(id, dimension, hour, early, instance));
         }
         Some(Seal { hour, through, at, covered_seq: self.accepted_seq, dimensions })
     }
@@ -41,13 +52,18 @@ impl State {
         id: DimensionId,
         dimension: &DimensionState,
         hour: Hour,
+        early: Option<Timestamp>,
         instance: &str,
     ) -> Option<SealedDimension> {
         let rules = dimension.rules_for(hour);
         // A source is billed in what is made of it; only units that were its own before still go out under its name.
         let source = self.is_source(id, hour);
         let hourly = if source { Hourly::default() } else { self.hourly(dimension, hour) };
-        let send_zero = self.zero_records == ZeroRecords::All && dimension.in_force(hour) && !source;
+        let last = hour.last_second();
+        let timestamp =
+            early.map_or(last, |moment| Timestamp::from_seconds(moment.seconds()).clamp(hour.start(), last));
+        let whole = timestamp == last;
+        let send_zero = self.zero_records == ZeroRecords::All && dimension.in_force(hour) && !source && whole;
         if !hourly.reported && dimension.carry.is_empty() && !send_zero {
             return None;
         }
@@ -92,7 +108,7 @@ impl State {
                 request: Request {
                     product_code: self.product_code.clone(),
                     dimension: rules.name.clone(),
-                    timestamp: hour.last_second(),
+                    timestamp,
                     quantity,
                     allocations: allocations(&units),
                     client_token: token,

@@ -28,6 +28,8 @@ impl State {
             Entry::Disposed(e) => e.at,
             // The start before it has told.
             Entry::Parted(_) => return,
+            Entry::End(e) => e.at,
+            Entry::CalledOff(e) => e.at,
             Entry::Started(_) | Entry::Alive(_) | Entry::Clock(_) | Entry::Echo(_) => return,
         };
         self.clocks.seen(at);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_config::imds::client::error::ImdsError;
 use aws_config::imds::{self, credentials::ImdsCredentialsProvider, region::ImdsRegionProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region};
@@ -115,6 +116,15 @@ fn http_client(proxy: ProxyConfig) -> SharedHttpClient {
 /// A client of instance metadata. It is never asked through a proxy: another machine's metadata would answer.
 pub fn metadata() -> imds::Client {
     imds::Client::builder().configure(&without_proxy()).build()
+}
+
+/// One item of instance metadata; none where there is no such item.
+pub async fn metadata_item(client: &imds::Client, path: &str) -> Result<Option<String>, String> {
+    match client.get(path).await {
+        Ok(text) => Ok(Some(text.into())),
+        Err(ImdsError::ErrorResponse(refused)) if refused.response().status().as_u16() == 404 => Ok(None),
+        Err(error) => Err(chain(&error)),
+    }
 }
 
 fn without_proxy() -> ProviderConfig {

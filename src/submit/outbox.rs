@@ -76,7 +76,8 @@ impl Outbox {
         self.failures
     }
 
-    /// What to do at `now`, where an hour's records go out `offset` after its end.
+    /// What to do at `now`, where an hour's records go out `offset` after its end. Those of an hour that was sealed
+    /// early do not wait for it.
     pub fn next(&self, state: &State, now: Timestamp, offset: Duration) -> Next {
         let mut blocked: BTreeSet<DimensionId> = BTreeSet::new();
         let mut wake: Option<Timestamp> = None;
@@ -88,7 +89,9 @@ impl Outbox {
             }
             let pause = until(self.not_before, now).max(pace.map_or(now, |p| until(p.not_before, now)));
             // A record never lies in AWS's future.
-            let due = key.hour.end().plus(offset).max(record.record.request.timestamp).max(pause);
+            let stamped = record.record.request.timestamp;
+            let over = if record.record.is_early() { stamped } else { key.hour.end().plus(offset) };
+            let due = over.max(stamped).max(pause);
             if due <= now {
                 return if self.probe_first || self.clock_doubt { Next::Probe(key) } else { Next::Send(key) };
             }

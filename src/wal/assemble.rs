@@ -54,8 +54,8 @@ pub(super) struct Holes {
     checkpoint_kind: Option<u8>,
     next_seq: Option<u64>,
     open: bool,
-    /// The last frame closed an entry.
-    between: bool,
+    /// The last frame closed an entry other than a checkpoint.
+    may_end: bool,
     /// The first frame of the checkpoint that is passing by.
     checkpoint: Option<u64>,
     /// Frames are missing that may have been more than its own.
@@ -66,7 +66,7 @@ impl Holes {
     /// In front of the frames of these segments.
     pub fn before(headers: &[SegmentHeader]) -> Self {
         let next_seq = headers.first().map(|h| h.first_seq);
-        Holes { checkpoint_kind: None, next_seq, open: false, between: false, checkpoint: None, doubtful: false }
+        Holes { checkpoint_kind: None, next_seq, open: false, may_end: false, checkpoint: None, doubtful: false }
     }
 
     /// The same, but the checkpoint with which a segment begins is not missed: who folds everything before it knows what
@@ -76,9 +76,10 @@ impl Holes {
     }
 
     /// Goes on in the next segment. Where the one before it is whole and ends with an entry, it begins with a checkpoint.
-    /// (Or, where recovery had to begin it, with a gap entry, which nobody misses either.)
+    /// (Or, where recovery had to begin it, with a gap entry, which nobody misses either.) Only behind a checkpoint that
+    /// fills its segment it may begin with what that made way for.
     pub fn segment(&mut self, header: &SegmentHeader) {
-        if self.checkpoint_kind.is_some() && self.between && !self.open && self.next_seq == Some(header.first_seq) {
+        if self.checkpoint_kind.is_some() && self.may_end && !self.open && self.next_seq == Some(header.first_seq) {
             self.checkpoint = Some(header.first_seq);
         }
     }
@@ -109,7 +110,7 @@ impl Holes {
             }
         }
         self.next_seq = Some(seq + 1);
-        self.between = matches!(part, Part::Whole | Part::Last);
+        self.may_end = matches!(part, Part::Whole | Part::Last) && !is_checkpoint;
         self.open
     }
 

@@ -1,5 +1,5 @@
 //! The promise of the instance: on EC2 the agent needs no word about Region, instance or credentials, and a role that
-//! is missing, late, rotated or expired costs nothing.
+//! is missing, late, rotated or expired costs nothing; and an end that metadata announces is in time.
 //!
 //! Nothing is overridden in the agent. The test runs itself again in a network and mount namespace of its own, where
 //! 169.254.169.254 answers as instance metadata, the service's real name leads to a local TLS endpoint, and `/sys` shows
@@ -115,21 +115,71 @@ fn blocked(agent: &Agent<'_>) -> bool {
     attention(agent).contains(&"aws_blocked".to_owned())
 }
 
+/// Two minutes before a spot instance is gone.
+fn the_last_two_minutes(mut ec2: Ec2<'_>) {
+    let world = ec2.world;
+    ec2.role(&json!({ "issue": 6 * HOUR }));
+    ec2.items(&json!({ "autoscaling/target-lifecycle-state": "InService" }));
+    let agent = world.start_with(ec2.command());
+    wait_until("metadata names the instance", || agent.status()["instance_id"] == INSTANCE);
+    ec2.add(&agent, 3);
+    // A reboot: stopped in order and started again. Nothing is sent.
+    agent.stop();
+    let agent = world.start_with(ec2.command());
+    ec2.add(&agent, 4);
+    let asked = |path: &str| ec2.ask("GET", "/_imds", &json!({}))[format!("GET /latest/meta-data/{path}")][0].as_u64();
+    let before = asked("spot/instance-action");
+    wait_until("metadata was asked since", || asked("spot/instance-action") > before);
+    assert_eq!(ec2.ledger()["records"], json!([]));
+
+    let begun = machine_now();
+    let moment = meterd::hour::Timestamp::from_seconds(begun + ec2.offset + 120);
+    let notice = json!({ "action": "terminate", "time": moment.to_string() }).to_string();
+    ec2.items(&json!({ "spot/instance-action": notice }));
+    wait_until("AWS has the hour that goes on", || ec2.ledger()["totals"]["requests"] == ec2.tally);
+    println!("accepted {} s after the notice", machine_now() - begun);
+    let refused = agent.tell(r#"{"dimension":"requests","quantity":1}"#);
+    assert_eq!((&refused["error"], &refused["recorded"]), (&json!("shutting_down"), &json!("no")), "{refused}");
+    wait_until("the answer is written down", || agent.status()["records"]["accepted"] == 1);
+    assert_eq!(attention(&agent), ["ending"]);
+
+    // Five minutes past its moment the machine still runs.
+    (0..2).for_each(|_| ec2.pass(4 * 60));
+    wait_until("the end is called off", || agent.status()["ending"].is_null());
+    ec2.add(&agent, 5);
+    // The next hour, and AWS's part of it.
+    (0..8).for_each(|_| ec2.pass(HOUR / 4));
+    wait_until("the next hour goes out too", || ec2.ledger()["totals"]["requests"] == ec2.tally);
+    let ledger = ec2.ledger();
+    assert_eq!((&ledger["violations"], ledger["records"].as_array().unwrap().len()), (&json!([]), 2), "{ledger}");
+}
+
 #[test]
 fn a_role_that_is_missing_late_rotated_or_expired_costs_nothing() {
+    inside("ec2::a_role_that_is_missing_late_rotated_or_expired_costs_nothing", half_a_day);
+}
+
+#[test]
+fn an_announced_end_gets_the_open_hour_accepted_and_a_reboot_does_not() {
+    inside("ec2::an_announced_end_gets_the_open_hour_accepted_and_a_reboot_does_not", the_last_two_minutes);
+}
+
+/// Has this test run in its namespace.
+fn inside(test: &str, scene: fn(Ec2<'_>)) {
     if std::env::var_os(INSIDE).is_some() {
         let world = World::new(NOON, 1);
-        return half_a_day(Ec2::new(&world));
+        return scene(Ec2::new(&world));
     }
     let Some(clock) = all_here() else { return };
     let this = std::env::current_exe().unwrap();
     let mut again = Command::new("unshare");
     again.args(["--net", "--mount"]).arg(this);
-    again.args(["--exact", "ec2::a_role_that_is_missing_late_rotated_or_expired_costs_nothing", "--nocapture"]);
+    again.args(["--exact", test, "--nocapture"]);
     let output = again.env(INSIDE, clock).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
     assert!(text(&output.stdout).contains("1 passed"), "{}", text(&output.stdout));
+    print!("{}", text(&output.stdout));
 }
 
 /// Where libfaketime lies, if all that the test needs is here.
@@ -253,6 +303,11 @@ impl<'w> Ec2<'w> {
 
     fn role(&self, change: &Value) {
         self.ask("POST", "/_role", change);
+    }
+
+    /// What instance metadata has from here on; null takes an item away.
+    fn items(&self, change: &Value) {
+        self.ask("POST", "/_items", change);
     }
 
     fn ledger(&self) -> Value {

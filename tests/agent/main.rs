@@ -18,6 +18,7 @@ mod clones;
 mod connection;
 mod crash;
 mod ec2;
+mod ending;
 mod held;
 mod http;
 mod lifecycle;

@@ -16,6 +16,7 @@ ExpiredTokenException to one that is past its time. The first line on stdout is 
     GET  /_imds      the paths that metadata was asked for, each with how often and the last status
     POST /_role      {"issue": SECONDS}: the role, at first absent, has new credentials that live so long;
                      {"shift": SECONDS}: the service's clock is so far ahead of the instance's
+    POST /_items     {ITEM: TEXT}: metadata has this item (with null: has it no longer), below /latest/meta-data/
     GET  /_proxied   what the proxy was asked to connect to
 """
 
@@ -59,7 +60,7 @@ class Service(model.Endpoint):
     """The Metering Service, for one instance in its Region."""
 
     def __init__(self, arguments):
-        self.arguments, self.shift = arguments, 0
+        self.arguments, self.shift, self.items = arguments, 0, {}
         super().__init__(argparse.Namespace(secret=None, window=6 * 3600, dry_run_ok=False, clock_start=None, clock_speed=1))
         self.role = Role(self.instance_now)
 
@@ -145,6 +146,7 @@ def imds(service):
             if role.attached:
                 known["/latest/meta-data/iam/security-credentials/"] = ROLE
                 known["/latest/meta-data/iam/security-credentials/" + ROLE] = json.dumps(role.document())
+            known.update({"/latest/meta-data/" + item: text for item, text in service.items.items()})
             found = known.get(self.path)
             return self.answer(404) if found is None else self.answer(200, found)
 
@@ -160,9 +162,13 @@ def control(service, asked, proxied):
             return super().do_GET()
 
         def do_POST(self):
-            if self.path != "/_role":
+            if self.path not in ("/_role", "/_items"):
                 return super().do_POST()
             asked_for = json.loads(self.rfile.read(self.body_bytes()))
+            if self.path == "/_items":
+                items = {**service.items, **asked_for}
+                service.items = {item: text for item, text in items.items() if text is not None}
+                return self.reply(200, "{}")
             if "issue" in asked_for:
                 service.role.issue(asked_for["issue"])
             service.shift = asked_for.get("shift", service.shift)

@@ -21,6 +21,7 @@ cd "$copy"
 
 [ $# -gt 0 ] || set -- $(cd "$root/tests/mutants" && ls *.patch | sed 's/\.patch$//')
 failed=0
+killed=0
 for name; do
     patch="$root/tests/mutants/$name.patch"
     test=$(sed -n 's/^# killed by: //p' "$patch")
@@ -44,7 +45,9 @@ for name; do
         failed=1
     else
         echo "killed $name by $test"
+        killed=$((killed + 1))
     fi
     git apply -R "$patch"
 done
+echo "$killed of $# mutants killed"
 exit $failed

@@ -48,6 +48,8 @@ fn obey(world: &mut World, folder: &Path, said: &str) {
             world.machine_off(moment(day, time));
             world.start();
         }
+        ["end"] => world.end(),
+        ["call", "off"] => world.call_off(),
         ["aws", "away"] => world.aws_away = true,
         ["aws", "back"] => world.aws_away = false,
         ["clock", "off", "by", seconds, "s"] => world.wall_off_ms = seconds.parse::<i64>().unwrap() * 1000,

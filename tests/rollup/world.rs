@@ -112,6 +112,20 @@ impl World {
         self.start();
     }
 
+    /// This instance ends.
+    pub fn end(&mut self) {
+        let reading = self.reading();
+        self.engine().heed(reading).unwrap();
+        self.engine().end(Some(ROOT), "the test", reading.at).unwrap();
+        self.work();
+    }
+
+    /// It does not.
+    pub fn call_off(&mut self) {
+        let at = self.reading().at;
+        assert!(self.engine().call_off(Some(ROOT), at).unwrap());
+    }
+
     pub fn take(&mut self, line: &str) -> Result<Taken, Refusal> {
         let reading = self.reading();
         let engine = self.engine();

@@ -12,8 +12,11 @@ use meterd::index::Index;
 use meterd::rollup::State;
 use meterd::rollup::state::Phase;
 use meterd::submit::answer::{Outcome, Reply};
+use meterd::wal::Purpose;
+use meterd::wal::log;
 use meterd::wal::open::{self, Entry};
 use meterd::wal::segment::{self, FRAMES_AT};
+use meterd::wal::spares::Need;
 
 use super::disk::SimDisk;
 use super::machine::NOW;
@@ -203,6 +206,38 @@ fn a_damaged_checkpoint_costs_nothing() {
         assert!(opened(&hurt, now).state().damaged_through.is_some());
     }
     assert_eq!(hit, [1, 1], "one of a single frame, one of several");
+}
+
+/// Where a checkpoint leaves no room for what it was written for, the next segment begins with that.
+#[test]
+fn behind_a_checkpoint_that_fills_its_segment_anything_may_be_lost() {
+    let options = open::Options {
+        segment_bytes: 16 * 1024,
+        purpose: Purpose::Test,
+        background: false,
+        checkpoint_kind: kind::CHECKPOINT,
+        now: NOW,
+    };
+    let disk = SimDisk::new(1);
+    let mut log = open::open(Arc::new(disk.clone()), &options, &mut |_| Ok(())).unwrap().log;
+    log.append(kind::SETUP, &[1; 100], Need::Control, NOW).unwrap();
+    log.roll(Need::Control, NOW).unwrap();
+    // A segment has room for 12288 bytes of frames.
+    log.append(kind::CHECKPOINT, &[1; 12_000], Need::Control, NOW).unwrap();
+    for (kind, bytes) in [(kind::SEAL, 400), (kind::ANSWERED, 50), (log::kind::IDLE, 8)] {
+        log.append(kind, &vec![1; bytes], Need::Control, NOW).unwrap();
+        log.commit().unwrap();
+    }
+    assert_eq!(log.segment_id(), 3);
+    drop(log);
+    disk.rot(&segment::file_name(3), FRAMES_AT as usize + 30, |b| b ^ 1);
+    let mut entries = Vec::new();
+    let opened = open::open(Arc::new(disk), &options, &mut |e| {
+        entries.push((e.kind, e.after_gap));
+        Ok(())
+    });
+    assert_eq!(opened.unwrap().report.gaps.len(), 1);
+    assert_eq!(entries, [(kind::CHECKPOINT, false), (kind::ANSWERED, true)], "the seal is missed");
 }
 
 /// Where the frames stand of the checkpoint that a segment begins with.

@@ -16,7 +16,7 @@ use crate::setup::DIMENSIONS;
 const HOUR: u64 = 3600;
 
 fn draw(rng: &mut Rng) -> What {
-    match rng.u16(0..200) {
+    match rng.u16(0..210) {
         0..24 => What::Write(Kind::Plain, rng.usize(1..30), rng.bool()),
         24 => What::Write(Kind::Plain, rng.usize(400..1200), rng.bool()),
         25..45 => What::Write(Kind::Keyed, rng.usize(1..5), rng.u8(0..4) == 0),
@@ -48,7 +48,9 @@ fn draw(rng: &mut Rng) -> What {
         192 => What::Date([0, 0, 7 * 3600, -7 * 3600, 200, -900][rng.usize(0..6)]),
         193 => What::Instance,
         194 => What::Late,
-        _ => What::Settle,
+        195..200 => What::Settle,
+        200..206 => What::End(rng.bool()),
+        _ => What::CallOff(rng.u8(0..3) != 0),
     }
 }
 

@@ -47,6 +47,9 @@ impl World {
             ("starts without a name", ever(|e| matches!(e, Entry::Parted(_)))),
             ("adopted", ever(|e| matches!(e, Entry::Disposed(d) if matches!(d.fate, Fate::Adopted { .. })))),
             ("discarded", ever(|e| matches!(e, Entry::Disposed(d) if matches!(d.fate, Fate::Discarded { .. })))),
+            ("ends", ever(|e| matches!(e, Entry::End(_)))),
+            ("ends called off", ever(|e| matches!(e, Entry::CalledOff(_)))),
+            ("hours sealed early", ever(|e| matches!(e, Entry::Seal(s) if s.at < s.hour.end()))),
             ("refusals", ever(|e| matches!(e, Entry::Answered(a) if a.verdict == Verdict::Refused))),
         ]))
     }
@@ -96,6 +99,9 @@ impl World {
         for fact in new {
             let entry = Entry::decode(fact.kind, &fact.payload).map_err(|e| e.to_string())?;
             self.ledger.fold(&entry)?;
+            if self.ledger.ends > self.ends {
+                return Err(format!("an end that nobody asked for: {entry:?}"));
+            }
             self.facts.push(fact);
         }
         Ok(())

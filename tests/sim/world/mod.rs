@@ -86,6 +86,10 @@ pub enum What {
     Dispose(bool),
     /// A person decides about a record that waits for one.
     Settle,
+    /// This instance ends, as a person says (`true`) or as metadata does.
+    End(bool),
+    /// It does not, as a person says or as metadata does.
+    CallOff(bool),
     /// What happens to the index while the agent is down.
     Index(Loss),
 }
@@ -138,6 +142,8 @@ pub struct World {
     /// Something was injected since the last start: errors are no surprise.
     faulty: bool,
     poisoned: bool,
+    /// Ends that somebody asked for.
+    ends: usize,
     pub counts: Counts,
 }
 
@@ -180,6 +186,7 @@ impl World {
             seen_skew: None,
             faulty: false,
             poisoned: false,
+            ends: 0,
             counts: Counts::default(),
         }
     }
@@ -287,12 +294,12 @@ impl World {
         let Some(engine) = &mut self.engine else { return Ok(()) };
         match what {
             What::Write(kind, n, array) => {
-                self.writers.doubt = self.ledger.doubt;
+                (self.writers.doubt, self.writers.ending) = (self.ledger.doubt, self.ledger.is_closed(now));
                 self.writers.write(kind, n, array, engine, now, &mut self.rng);
                 Ok(())
             }
             What::Retry(all) => {
-                self.writers.doubt = self.ledger.doubt;
+                (self.writers.doubt, self.writers.ending) = (self.ledger.doubt, self.ledger.is_closed(now));
                 self.writers.retry(all, engine, now, &mut self.rng);
                 self.commit()
             }
@@ -319,6 +326,8 @@ impl World {
             }
             What::Settle => self.settle(),
             What::Dispose(adopt) => self.dispose(adopt),
+            What::End(asked) => self.end_of_instance(asked),
+            What::CallOff(asked) => self.call_off(asked),
             _ => Ok(()),
         }
     }

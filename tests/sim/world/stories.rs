@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meterd::engine::{Engine, NewIncrement};
+use meterd::engine::{Code, Engine, NewIncrement, Options};
 use meterd::entry::Peer;
 use meterd::index::Index;
 
@@ -31,4 +31,35 @@ fn a_key_is_remembered_after_the_clock_was_set_back() {
     drop(engine);
     let again = open(disk).take(Peer::default(), &keyed, NOW).unwrap();
     assert_eq!(again.duplicates, 1, "after a restart");
+}
+
+/// While nobody knows whose hour it is, or what hour it is, nothing can be sealed: that is told, and usage is taken, for it
+/// is in the record that follows.
+#[test]
+fn an_end_that_cannot_close_its_hour_takes_usage_until_it_can() {
+    let options = Options { instance: None, ..setup::options(16 * 1024) };
+    let disk = Arc::new(SimDisk::new(1));
+    let mut engine = Engine::open(disk, options, NOW, |_| Ok(Index::in_memory())).unwrap();
+    let one = NewIncrement { dimension: "requests".into(), quantity: Some("1".into()), ..NewIncrement::default() };
+    engine.end(None, "spot", NOW).unwrap();
+    let seen = engine.end_seen();
+    assert!(seen.obstacle.is_some_and(|why| why.contains("id is not known")), "{seen:?}");
+    assert_eq!(engine.ending().unwrap().closed, None);
+    engine.take(Peer::default(), &one, NOW).unwrap();
+    assert_eq!(engine.next_tick(NOW), NOW, "it is looked at again and again");
+
+    engine.set_instance("i-1".into(), NOW).unwrap();
+    engine.tick(NOW).unwrap();
+    let seen = engine.end_seen();
+    assert_eq!((seen.obstacle, seen.ending.unwrap().closed), (None, Some(NOW.hour())));
+    let [record] = &seen.waiting[..] else { panic!("{:?}", seen.waiting) };
+    assert_eq!((record.record.request.quantity, record.record.request.timestamp), (1, NOW));
+    assert_eq!(engine.take(Peer::default(), &one, NOW).unwrap_err().code, Code::ShuttingDown);
+    // What metadata no longer announces is called off; what a person asked for is not.
+    engine.end(Some(Peer::default()), "asked", NOW).unwrap();
+    assert!(!engine.call_off(None, NOW).unwrap());
+    assert!(engine.call_off(Some(Peer::default()), NOW).unwrap());
+    engine.take(Peer::default(), &one, NOW).unwrap();
+    engine.commit(NOW).unwrap();
+    assert_eq!(engine.end_seen().left, [("requests".to_owned(), NOW.hour().next(), "1".to_owned())]);
 }

@@ -148,7 +148,12 @@ impl World {
 
     fn check_request(&self, request: &Request, now: Timestamp) -> Result<(), String> {
         let hour = request.timestamp.hour();
-        if now < hour.end().plus(self.config.grace) {
+        // What an end sealed waits for nothing; what waited when it came does not either.
+        let early = request.timestamp < hour.last_second();
+        let ending = self.engine.as_ref().is_some_and(|engine| engine.ending().is_some());
+        let due = if early { request.timestamp } else { hour.end() };
+        let grace = if early || ending { Duration::ZERO } else { self.config.grace };
+        if now < due.plus(grace) {
             return Err(format!("{hour} is sent at {now}, before its grace is over"));
         }
         if now > request.timestamp.plus(self.config.window) {
@@ -201,6 +206,45 @@ impl World {
             _ => false,
         };
         if fits { Ok(()) } else { Err(format!("{:?} was judged {record:?}", flight.answer)) }
+    }
+
+    /// The end comes: whatever AWS does meanwhile, the hour that goes on is closed, if anything can be.
+    pub(super) fn end_of_instance(&mut self, asked: bool) -> Result<(), String> {
+        let now = self.now();
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        self.ends += 1;
+        let ended = engine.end(asked.then(Peer::default), "drawn", now);
+        (self.tick_at, self.submit_at) = (now, now);
+        if !self.done(ended)? {
+            return Ok(());
+        }
+        self.commit()?;
+        let engine = self.engine();
+        let can = engine.state().instance.is_some() && engine.state().clocks.doubt.is_none();
+        let closed = engine.ending().and_then(|ending| ending.closed);
+        let fits = closed == can.then(|| now.hour()) && (!can || engine.state().open_from > now.hour());
+        // Asked for once more it changes nothing.
+        let before = engine.log().next_seq();
+        let again = engine.end(asked.then(Peer::default), "once more", now);
+        let same = engine.log().next_seq() == before;
+        if self.done(again)? && !(fits && same) {
+            return Err(format!("the end at {now} closes {closed:?}, and twice is as good as once: {same}"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn call_off(&mut self, asked: bool) -> Result<(), String> {
+        let now = self.now();
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        let by = asked.then(Peer::default);
+        let ends = engine.ending().is_some_and(|ending| asked || ending.by.is_none());
+        let called_off = engine.call_off(by, now);
+        if let Ok(off) = called_off
+            && off != ends
+        {
+            return Err(format!("called off: {off}, not {ends}"));
+        }
+        if self.done(called_off.map(drop))? { self.commit() } else { Ok(()) }
     }
 
     /// A person looks into AWS's own records and decides about one that waits.

@@ -64,6 +64,8 @@ struct Line {
     sent: Timestamp,
     /// The agent did not believe its clock then: it may not know what hour a stamp lies in.
     doubt: bool,
+    /// An end had closed the hour.
+    ending: bool,
     /// The error that must come.
     error: Option<&'static str>,
 }
@@ -82,6 +84,8 @@ pub struct Writers {
     claimed: BTreeSet<u64>,
     /// The agent does not believe its clock.
     pub doubt: bool,
+    /// An end has closed the hour: nothing new is taken.
+    pub ending: bool,
     /// Millionths sent and acknowledged, by dimension.
     sent_sum: [i128; 5],
     acked_sum: [i128; 5],
@@ -159,8 +163,17 @@ impl Writers {
         let who = rng.usize(0..self.clients.len());
         if kind == Kind::Bad {
             let (line, error) = self.bad(now, rng);
-            let line =
-                (line, Line { items: Vec::new(), array: false, sent: now, doubt: self.doubt, error: Some(error) });
+            let line = (
+                line,
+                Line {
+                    items: Vec::new(),
+                    array: false,
+                    sent: now,
+                    doubt: self.doubt,
+                    ending: self.ending,
+                    error: Some(error),
+                },
+            );
             return self.send(who, vec![line], engine, now, rng);
         }
         let items: Vec<usize> = (0..n)
@@ -248,11 +261,14 @@ impl Writers {
             let all: Vec<Value> = items.iter().map(|i| json(i, rng)).collect();
             vec![(
                 Value::from(all).to_string(),
-                Line { items: items.to_vec(), array, sent: now, doubt: self.doubt, error: None },
+                Line { items: items.to_vec(), array, sent: now, doubt: self.doubt, ending: self.ending, error: None },
             )]
         } else {
             let one = |i: &usize| {
-                (json(i, rng).to_string(), Line { items: vec![*i], array, sent: now, doubt: self.doubt, error: None })
+                (
+                    json(i, rng).to_string(),
+                    Line { items: vec![*i], array, sent: now, doubt: self.doubt, ending: self.ending, error: None },
+                )
             };
             items.iter().map(one).collect()
         };
@@ -320,6 +336,8 @@ impl Writers {
                         // The index is not there yet.
                         ("not_ready", _) if line.items.iter().any(|i| self.items[*i].key.is_some()) => true,
                         (_, Some(expected)) => error == expected || (excused && answer["retryable"] == true),
+                        // Nothing is taken any more; whether that is right says the ledger of what was.
+                        ("shutting_down", None) => line.ending,
                         ("disk_full" | "not_durable", _) => excused,
                         ("unknown_dimension", _) => line.items.iter().any(|i| !names(self.items[*i].dimension)),
                         ("not_ready" | "time_out_of_range", _) if line.doubt => {

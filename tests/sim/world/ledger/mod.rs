@@ -119,6 +119,14 @@ pub struct Ledger {
     pub window: Duration,
     /// The clock on the wall is not believed: nothing is sealed, closed or sent by it.
     pub doubt: bool,
+    /// An end is under way; whether it has closed the hour.
+    pub ending: Option<bool>,
+    /// How many there were.
+    pub ends: usize,
+    /// A person asked for it.
+    asked: bool,
+    /// The instance is known.
+    named: bool,
     late: Late,
     zero_records: ZeroRecords,
     tokens: BTreeSet<String>,
@@ -183,6 +191,8 @@ impl Ledger {
             Entry::Settled(settled) => settled.at,
             Entry::Released(released) => released.at,
             Entry::FixedAnew(fixed) => fixed.at,
+            Entry::End(end) => end.at,
+            Entry::CalledOff(off) => off.at,
             Entry::Started(started) => started.reading.at,
             Entry::Alive(alive) => alive.reading.at,
             Entry::Clock(seen) => seen.reading.at,
@@ -210,7 +220,24 @@ impl Ledger {
                 self.clock(seen);
                 Ok(())
             }
-            Entry::Started(_) | Entry::Alive(_) | Entry::Echo(_) => Ok(()),
+            Entry::End(end) => {
+                self.ends += 1;
+                // By a clock that nobody believes, and for nobody, no hour is closed.
+                self.ending = Some(!self.doubt && self.named && self.is_ahead(end.at));
+                self.asked |= end.by.is_some();
+                Ok(())
+            }
+            Entry::CalledOff(off) => {
+                self.ending = None;
+                must(!std::mem::take(&mut self.asked) || off.by.is_some(), || {
+                    "metadata called off what a person asked for".into()
+                })
+            }
+            Entry::Started(_) => {
+                (self.ending, self.asked) = (None, false);
+                Ok(())
+            }
+            Entry::Alive(_) | Entry::Echo(_) => Ok(()),
             Entry::Damaged(damaged) => Err(format!("damage where nothing rotted: {damaged:?}")),
             Entry::FixedAnew(_) => Err("fixed anew, and the product is the same".into()),
             Entry::Released(_) => Err("released, and nothing has a ceiling".into()),
@@ -232,9 +259,20 @@ impl Ledger {
         self.open_from.map_or(now.hour(), |open| open.max(now.hour()))
     }
 
+    /// Whether the hour of this moment is sealed.
+    fn is_ahead(&self, now: Timestamp) -> bool {
+        self.open_from.is_some_and(|open| open > now.hour())
+    }
+
+    /// Whether an end may refuse what is new at this moment.
+    pub fn is_closed(&self, now: Timestamp) -> bool {
+        self.ending.is_some_and(|closed| closed || self.is_ahead(now))
+    }
+
     fn setup(&mut self, setup: &Setup) {
         let current = self.current(setup.at);
         self.open_from.get_or_insert(current);
+        self.named = setup.instance.is_some();
         self.window = Duration::from_millis(setup.window_ms);
         (self.late, self.zero_records) = (setup.late, setup.zero_records);
         if let Some(name) = setup.instance.as_ref().filter(|_| self.name.is_empty()) {
@@ -272,6 +310,7 @@ impl Ledger {
     }
 
     fn usage(&mut self, usage: &Usage) -> Result<(), String> {
+        must(self.ending != Some(true), || format!("taken at {}, and an end has closed the hour", usage.received))?;
         let next = self.increments.len() as u64 + 1;
         must(usage.first_seq == next, || format!("increment {} follows {}", usage.first_seq, next - 1))?;
         for run in &usage.runs {
@@ -343,11 +382,17 @@ impl Ledger {
         let (hour, through) = (seal.hour, seal.through);
         must(!self.doubt, || format!("{hour} is sealed by a clock that nobody believes"))?;
         must(Some(hour) == self.open_from && through >= hour, || format!("{hour} is sealed out of turn"))?;
-        must(seal.at >= through.end(), || format!("{through} is sealed at {}, before it is over", seal.at))?;
+        let early = seal.at < through.end();
+        must(!early || (self.ending == Some(false) && hour == through && hour == seal.at.hour()), || {
+            format!("{through} is sealed at {}, before it is over", seal.at)
+        })?;
         for at in 0..self.dimensions.len() {
             self.seal_dimension(at, seal).map_err(|why| format!("{why}: {seal:?}"))?;
         }
         self.open_from = Some(through.next());
+        if early {
+            self.ending = Some(true);
+        }
         Ok(())
     }
 
@@ -357,7 +402,9 @@ impl Ledger {
         let open = dimension.open.remove(&hour);
         must(dimension.open.keys().all(|h| *h > seal.through), || "an hour with usage is passed over".into())?;
         let in_force = dimension.since <= hour && dimension.until.is_none_or(|until| hour < until);
-        let zero = self.zero_records == ZeroRecords::All && in_force;
+        // Nothing is a record of whole hours only.
+        let early = seal.at < seal.hour.end();
+        let zero = self.zero_records == ZeroRecords::All && in_force && !early;
         let sealed = seal.dimensions.iter().find(|d| usize::from(d.dimension.0) == at);
         if open.is_none() && dimension.carry.is_empty() && !zero {
             return must(sealed.is_none(), || "sealed without anything in it".into());
@@ -406,7 +453,13 @@ impl Ledger {
         let Some(record) = &sealed.record else { return must(!sends, || "no record".into()) };
         let request = &record.request;
         must(sends && i128::from(request.quantity) == quantity, || format!("the quantity is not {quantity}"))?;
-        must(request.dimension == dimension.name && request.timestamp == hour.last_second(), || "its place".into())?;
+        let stamp = request.timestamp;
+        let stamped = if early {
+            hour.start() <= stamp && stamp <= seal.at && stamp.millis() % 1000 == 0
+        } else {
+            stamp == hour.last_second()
+        };
+        must(request.dimension == dimension.name && stamped, || "its place".into())?;
         let fresh = self.tokens.insert(request.client_token.clone());
         must(fresh, || "its token was used before".into())?;
         let value = billed * unit + carried_value - spilled * unit;

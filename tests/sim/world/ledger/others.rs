@@ -211,7 +211,7 @@ impl Ledger {
             if expected {
                 record.place = Place::Carried;
                 let carry = Carry { from: key, units: shares(&record.request), value: record.value };
-                other.dimensions[usize::from(key.dimension.0)].carry.push(carry);
+                self.dimensions[usize::from(key.dimension.0)].carry.push(carry);
             } else if record.place == Place::Pending || record.place == Place::Held {
                 record.place = Place::InDoubt;
             }

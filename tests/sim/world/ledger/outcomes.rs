@@ -20,7 +20,9 @@ impl Ledger {
         }
         let record = self.records.get_mut(&key).ok_or("an attempt of no record")?;
         must(record.place == Place::Pending && !record.too_old, || format!("{key} is sent, and is {record:?}"))?;
-        must(at >= key.hour.end(), || format!("{key} is sent at {at}, before its hour is over"))?;
+        let stamp = record.request.timestamp;
+        let over = if stamp < key.hour.last_second() { stamp } else { key.hour.end() };
+        must(at >= over, || format!("{key} is sent at {at}, before its hour is over"))?;
         must(at <= record.request.timestamp.plus(window), || format!("{key} is sent at {at}, past its window"))?;
         record.in_flight = true;
         record.attempts += 1;
