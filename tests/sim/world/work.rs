@@ -220,7 +220,7 @@ impl World {
         }
         self.commit()?;
         let engine = self.engine();
-        let can = engine.state().instance.is_some() && engine.state().clocks.doubt.is_none();
+        let can = engine.state().name().is_some() && engine.state().clocks.doubt.is_none();
         let closed = engine.ending().and_then(|ending| ending.closed);
         let fits = closed == can.then(|| now.hour()) && (!can || engine.state().open_from > now.hour());
         // Asked for once more it changes nothing.
