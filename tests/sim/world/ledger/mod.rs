@@ -223,7 +223,7 @@ impl Ledger {
             Entry::End(end) => {
                 self.ends += 1;
                 // By a clock that nobody believes, and for nobody, no hour is closed.
-                self.ending = Some(!self.doubt && self.named && self.is_ahead(end.at));
+                self.ending = Some(!self.doubt && self.named && self.apart.is_none() && self.is_ahead(end.at));
                 self.asked |= end.by.is_some();
                 Ok(())
             }
