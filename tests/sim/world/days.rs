@@ -98,7 +98,7 @@ fn day(seed: u64) -> Vec<Step> {
     // One day in three the log is copied and moved.
     let step = |rng: &mut Rng| match rng.u8(0..12) {
         0 if has_index(seed) => What::Index(index(rng)),
-        1 if seed % 3 == 0 => whose(rng),
+        1 if seed.is_multiple_of(3) => whose(rng),
         _ => draw(rng),
     };
     (0..n).map(|_| Step(rng.u64(0..1 << 32), step(&mut rng))).collect()

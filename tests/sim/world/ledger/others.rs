@@ -170,10 +170,8 @@ impl Ledger {
                     let told = open.iter().filter(|(id, _)| usize::from(id.0) == at).map(|(_, n)| n.millionths());
                     let summed = other.open(at);
                     must(told.sum::<i128>() == summed, || format!("{summed} of {at} is open there: {disposed:?}"))?;
-                    let ends = |(key, r): (&RecordKey, &Record)| {
-                        (usize::from(key.dimension.0) == at).then_some(r.value).unwrap_or_default()
-                    };
-                    let records: i128 = other.records.iter().map(ends).sum();
+                    let ends = other.records.iter().filter(|(key, _)| usize::from(key.dimension.0) == at);
+                    let records: i128 = ends.map(|(_, r)| r.value).sum();
                     dimension.sealed += summed;
                     // Its records are in the books as what they are.
                     dimension.given_up += other.everything(at) - records;
