@@ -1,7 +1,7 @@
 //! How fast the socket answers, told as ratios to what the same disk and the same kind of socket can do at all, measured
 //! in turn in the same run: a busy or slow machine changes the figures, hardly the ratios.
 //!
-//! `cargo bench --bench ingest [-- alone pipelined many memory keys]`. The state lies below the build's target directory,
+//! `cargo bench --bench ingest [-- alone pipelined many http memory keys]`. The state lies below the build's target directory,
 //! or below `METERD_BENCH_DIR`. `memory` sends 100 million increments, `keys` 20 million with a key;
 //! `METERD_BENCH_MILLIONS` sends fewer.
 
@@ -49,6 +49,9 @@ fn main() {
     }
     if wants("pipelined") {
         pipelined(&dir);
+    }
+    if wants("http") {
+        http(&dir);
     }
     if wants("memory") {
         memory(&dir);
@@ -364,6 +367,44 @@ fn in_turn(socket: &Path, first: u64) -> (f64, f64) {
     let pairs = (0..5).map(|n| (rate(Load::Plain), rate(Load::Keyed(first + n * PIPELINED))));
     let (plain, keyed) = pairs.unzip();
     (middle(plain), middle(keyed))
+}
+
+/// The same increment over HTTP on connections that are kept, against lines on as many.
+fn http(dir: &Path) {
+    let agent = Agent::start(dir);
+    let span = Duration::from_millis(400);
+    for clients in [1, 16, 64] {
+        let (mut lines, mut requests) = (Vec::new(), Vec::new());
+        for _ in 0..7 {
+            lines.push(asked_by(clients, &agent.socket, span, None));
+            requests.push(asked_again(clients, &agent.socket, span));
+        }
+        let (lines, requests) = (middle(lines), middle(requests));
+        println!("http, {clients} clients: {requests:.0}/s = {:.2} x {lines:.0}/s in lines", requests / lines);
+    }
+}
+
+/// What so many clients get in `span`, each asking one request at a time.
+fn asked_again(clients: usize, socket: &Path, span: Duration) -> f64 {
+    let head = format!("POST /v1/usage HTTP/1.1\r\nhost: meterd\r\ncontent-length: {}\r\n\r\n", LINE.len());
+    let request = [head.as_bytes(), LINE].concat();
+    let started = Instant::now();
+    let client = |_| {
+        let mut stream = UnixStream::connect(socket).expect("connecting");
+        let request = request.clone();
+        thread::spawn(move || {
+            let (started, mut buf, mut n) = (Instant::now(), [0u8; 1024], 0u64);
+            while started.elapsed() < span {
+                ask(&mut stream, &request, &mut buf);
+                assert!(buf.starts_with(b"HTTP/1.1 200 "), "refused: {}", String::from_utf8_lossy(&buf));
+                n += 1;
+            }
+            n
+        })
+    };
+    let threads: Vec<_> = (0..clients).map(client).collect();
+    let asked: u64 = threads.into_iter().map(|t| t.join().expect("a client")).sum();
+    asked as f64 / started.elapsed().as_secs_f64()
 }
 
 /// An index that holds many keys: speed, memory, and a start behind it.

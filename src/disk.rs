@@ -6,9 +6,9 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{Access, CWD, RenameFlags, access, renameat_with, statfs};
 
 /// A directory in which the agent keeps its state.
 pub trait Disk: Send + Sync + 'static {
@@ -155,4 +155,43 @@ impl DiskFile for File {
     fn sync_all(&mut self) -> io::Result<()> {
         File::sync_all(self)
     }
+}
+
+/// What a file system is, and how much room it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSystem {
+    /// Its kind, as far as it is known.
+    pub kind: &'static str,
+    /// Whether a reboot empties it.
+    pub forgets: bool,
+    /// Bytes free for users other than root.
+    pub free: u64,
+}
+
+/// Kinds by the number that statfs tells, and whether they forget everything at a reboot.
+const KINDS: [(i64, &str, bool); 8] = [
+    (0x0102_1994, "tmpfs", true),
+    (0x8584_58f6, "ramfs", true),
+    (0x794c_7630, "overlay", true),
+    (0xef53, "ext4", false),
+    (0x5846_5342, "xfs", false),
+    (0x9123_683e, "btrfs", false),
+    (0x2fc1_2fc1, "zfs", false),
+    (0x6969, "nfs", false),
+];
+
+/// The file system that `path` lies on.
+pub fn file_system(path: &Path) -> io::Result<FileSystem> {
+    let found = statfs(path)?;
+    #[allow(clippy::useless_conversion, reason = "its width depends on the architecture")]
+    let number = i64::from(found.f_type);
+    let known = KINDS.iter().find(|(kind, _, _)| *kind == number);
+    let (kind, forgets) = known.map_or(("a file system", false), |(_, name, forgets)| (*name, *forgets));
+    let block = u64::try_from(found.f_bsize).unwrap_or(0);
+    Ok(FileSystem { kind, forgets, free: found.f_bavail.saturating_mul(block) })
+}
+
+/// Whether this user may make files in `dir`; the error is why not.
+pub fn may_write(dir: &Path) -> io::Result<()> {
+    Ok(access(dir, Access::WRITE_OK | Access::EXEC_OK)?)
 }

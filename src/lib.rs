@@ -28,11 +28,13 @@
 //! | [`index`] | keys and history in sled, derived from the log | decide what may be deleted |
 //! | [`audit`] | the log judged from outside, and shown entry by entry | change anything; use the fold's own sums |
 //! | [`agent`] | the wiring: threads, socket, signals | know a rule of metering |
-//! | [`status`], [`view`] | what people and programs are shown | |
+//! | [`doctor`] | what has to be right before the first record, checked one by one | meter anything; go another way than the agent |
+//! | [`gate`] | whether applications should go on while metering fails | refuse usage |
+//! | [`status`], [`metrics`], [`view`] | what people and programs are shown | |
 //! | [`cli`] | a file a command; the only place that prints | |
 //! | [`simulate`] | a Metering Service that keeps AWS's rules, for tries and tests | |
 //!
-//! Below them the vocabulary ([`decimal`], [`hour`], [`tags`], [`config`]) and the narrow doors to the outside:
+//! Below them the vocabulary ([`decimal`], [`hour`], [`tags`], [`histogram`], [`config`]) and the narrow doors to the outside:
 //! [`disk`], [`clock`] and [`submit::aws`]. Arrows point one way, from the bottom of this table's order to the top; a
 //! test (`tests/tidy.rs`) reads the `use` lines and fails with file and line.
 //!
@@ -46,6 +48,7 @@
 //! 4. After a failed sync nothing more is acknowledged; a restart goes through recovery.
 
 pub mod decimal;
+pub mod histogram;
 pub mod hour;
 pub mod tags;
 
@@ -65,6 +68,9 @@ pub mod submit;
 pub mod agent;
 pub mod audit;
 pub mod cli;
+pub mod doctor;
+pub mod gate;
+pub mod metrics;
 pub mod simulate;
 pub mod status;
 pub mod view;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::Late;
+use crate::config::{self, Late};
 use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::entry::Hold;
+use crate::gate;
 use crate::hour::Timestamp;
 use crate::index::Behind;
 use crate::rollup::State;
@@ -22,7 +23,7 @@ const AWS_FAILING_WARN: Duration = Duration::from_secs(30 * 60);
 /// A record that is still pending so long after its hour wants attention.
 const PENDING_WARN: Duration = Duration::from_secs(3600);
 /// Clocks further apart than this are worth a look.
-const SKEW_WARN_MS: i64 = 60_000;
+pub const SKEW_WARN_MS: i64 = 60_000;
 /// A sync slower than this is worth a look.
 const SYNC_WARN: Duration = Duration::from_secs(1);
 
@@ -149,8 +150,8 @@ pub struct Attention {
     pub since: Option<String>,
 }
 
-/// Looks at an engine that was started at `started`.
-pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -> Status {
+/// Looks at an engine that was started at `started`, for people whose gate keeps to `policy`.
+pub fn status<D: Disk>(engine: &Engine<D>, policy: &config::Gate, started: Timestamp, now: Timestamp) -> Status {
     let state = engine.state();
     let (log, footprint) = (engine.log(), engine.footprint());
     let hour = state.current_hour(now);
@@ -192,7 +193,7 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -
             last_error: aws.last_error.clone(),
             clock_skew_ms: aws.clock_skew_ms,
         },
-        gate: "open",
+        gate: gate::gate(engine, policy, started, now).gate.name(),
         attention: attention(engine, &books, now),
         books,
     }
@@ -200,7 +201,14 @@ pub fn status<D: Disk>(engine: &Engine<D>, started: Timestamp, now: Timestamp) -
 
 /// What can be said while the log is not open: `why` it is not, with what to do. The figures of a log that nobody has read
 /// yet are zero, and no books are shown.
-pub fn not_ready(instance: Option<&str>, product: &str, why: Attention, started: Timestamp, now: Timestamp) -> Status {
+pub fn not_ready(
+    instance: Option<&str>,
+    product: &str,
+    why: Attention,
+    gate: &'static str,
+    started: Timestamp,
+    now: Timestamp,
+) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION"),
         instance_id: instance.map(str::to_owned),
@@ -222,7 +230,7 @@ pub fn not_ready(instance: Option<&str>, product: &str, why: Attention, started:
         records: counts(&State::default()),
         oldest_pending: None,
         aws: AwsStatus { last_success: None, consecutive_failures: 0, last_error: None, clock_skew_ms: None },
-        gate: "open",
+        gate,
         attention: vec![why],
         books: Vec::new(),
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use meterd::config::Measure;
+use meterd::config::{Gate, Measure};
 use meterd::disk::{Disk, RealDisk};
 use meterd::engine::{Code, Engine, NewIncrement, Options, Taken};
 use meterd::entry::Peer;
@@ -26,6 +26,7 @@ mod support;
 const NINE: Timestamp = Timestamp::from_seconds(1_795_251_600);
 /// How long something may take that must happen, on a machine however slow.
 const PATIENCE: Duration = Duration::from_secs(90);
+const GATE: Gate = Gate { warn_after: HOUR, close_after: None };
 
 fn options() -> Options {
     let dimensions = vec![rules("requests", Measure::Sum, 1), rules("users", Measure::Unique, 1)];
@@ -120,7 +121,7 @@ fn until_ready<D: Disk>(engine: &mut Engine<D>, now: Timestamp) {
 }
 
 fn attention<D: Disk>(engine: &Engine<D>, now: Timestamp) -> Vec<&'static str> {
-    let found = status(engine, NINE, now).attention;
+    let found = status(engine, &GATE, NINE, now).attention;
     found.iter().map(|a| a.code).filter(|code| code.starts_with("index") || code.starts_with("keys")).collect()
 }
 

@@ -41,6 +41,9 @@ fuzz_target!(|data: (&[u8], Vec<(u8, Vec<u8>)>, Vec<(u16, u8)>, u16)| {
     }
     let Ok(read) = archive::decode(ID, &bytes) else { return };
     let spans: Vec<_> = read.damage.iter().map(|damage| (damage.span.from, damage.span.to)).collect();
-    assert!(spans.iter().all(|(from, to)| from < to) && spans.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{spans:?}");
+    assert!(
+        spans.iter().all(|(from, to)| from < to) && spans.windows(2).all(|pair| pair[0].1 <= pair[1].0),
+        "{spans:?}"
+    );
     assert!(read.entries.iter().map(|(_, payload)| payload.len()).sum::<usize>() <= file_bytes);
 });

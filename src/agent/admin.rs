@@ -1,4 +1,5 @@
-//! The operator's socket, `admin.sock`: decisions that only root and the agent's own user may make. HTTP/1.1.
+//! The operator's socket, `admin.sock`: decisions that only root and the agent's own user may make. HTTP/1.1, described in
+//! `admin.json`, which `GET /v1/openapi.json` answers there.
 //!
 //! `POST /v1/settle` with `{"hour": "2026-11-21T08:00:00Z", "dimension": "requests", "decision": "accepted"}`; decisions
 //! are `accepted`, `carry`, `write-off` and `retry`; with `carry`, `"to": "other"` names another dimension whose next record
@@ -18,27 +19,40 @@ use std::convert::Infallible;
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
 
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::commands::{Command, Gone, Handle};
 use super::ending;
-use super::http::{Answer, HEAD_TIMEOUT, json, problem};
-use crate::engine::{self, Disposal, NotSettled};
+use super::http::reply::{Answer, JSON, json_answer, refusal, refused, with};
+use super::http::request::{Route, Takes, body, not_found, refused_by_head};
+use super::http::server;
+use super::http::wire::Wire;
+use crate::decimal::Amount;
+use crate::engine::{self, Code, Disposal, NotSettled, Refusal};
 use crate::entry::{Decision, Peer};
 use crate::hour::{Hour, Timestamp};
 use crate::ingest::listener::peer;
+use crate::wal::LogError;
 
 /// Longest request in bytes.
 const BODY_BYTES_MAX: usize = 4096;
 
-const PATHS: &str = "paths: POST /v1/settle, POST /v1/release, POST /v1/adopt, POST /v1/discard, POST and GET /v1/seal";
+/// The description of all this.
+const OPENAPI: &str = include_str!("admin.json");
+
+const ROUTES: [Route; 6] = [
+    Route { path: "/v1/settle", takes: Takes::Post },
+    Route { path: "/v1/release", takes: Takes::Post },
+    Route { path: "/v1/adopt", takes: Takes::Post },
+    Route { path: "/v1/discard", takes: Takes::Post },
+    Route { path: "/v1/seal", takes: Takes::Both },
+    Route { path: "/v1/openapi.json", takes: Takes::Get },
+];
 
 /// A person's decision as it comes over the socket.
 #[derive(Debug, Deserialize)]
@@ -56,7 +70,7 @@ struct Settle {
 struct Release {
     hour: AnyMoment,
     dimension: String,
-    at_most: Option<u32>,
+    at_most: Option<Units>,
 }
 
 /// What another instance left unsent.
@@ -77,6 +91,22 @@ impl TryFrom<String> for AnyMoment {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let moment = Timestamp::parse(&text).ok_or("hour is neither RFC 3339 nor Unix seconds")?;
         Ok(AnyMoment(moment.hour()))
+    }
+}
+
+/// Billed units: a whole number, which JSON may as well write as `190.0`.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "serde_json::Number")]
+struct Units(u32);
+
+impl TryFrom<serde_json::Number> for Units {
+    type Error = &'static str;
+
+    fn try_from(number: serde_json::Number) -> Result<Self, Self::Error> {
+        let amount = Amount::parse_quantity(&number.to_string()).ok();
+        let (units, rest) = amount.ok_or("at_most is no quantity")?.divide(Amount::from_units(1));
+        let units = u32::try_from(units).ok().filter(|_| rest.is_zero());
+        units.map(Units).ok_or("at_most is a whole number below 2^32")
     }
 }
 
@@ -141,30 +171,36 @@ pub async fn serve(listener: StdListener, core: Handle) {
 async fn connection(stream: UnixStream, core: Handle) -> io::Result<()> {
     let by = peer(&stream)?;
     let service = service_fn(|request| answer(request, by, &core));
-    let server = http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).to_owned();
-    server.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
+    let stream = TokioIo::new(Wire::new(stream, Vec::new()));
+    server().serve_connection(stream, service).await.map_err(io::Error::other)
 }
 
 async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<Answer, Infallible> {
     let own = rustix::process::geteuid().as_raw();
     if by.uid != 0 && by.uid != own {
         let message = format!("user {} may not decide: only root and the agent's own user may", by.uid);
-        return Ok(json(StatusCode::FORBIDDEN, &problem("not_allowed", &message)));
+        return Ok(refused(StatusCode::FORBIDDEN, "not_allowed", &message));
     }
-    let route = (request.method().clone(), request.uri().path().to_owned());
-    let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await;
-    let body = match body {
-        Ok(body) => body.to_bytes(),
-        Err(error) => return Ok(bad_request(&error.to_string())),
+    if let Some(refused) = refused_by_head(&request, &ROUTES) {
+        return Ok(refused);
+    }
+    let path = request.uri().path().to_owned();
+    match (request.method() == Method::POST, path.as_str()) {
+        (false, "/v1/openapi.json") => return Ok(with(StatusCode::OK, JSON, OPENAPI)),
+        (false, "/v1/seal") => return Ok(ending::seen(core).await),
+        _ => {}
+    }
+    let body = match body(request, BODY_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(refused) => return Ok(refused),
     };
-    Ok(match (route.0, route.1.as_str()) {
-        (Method::POST, "/v1/settle") => settle(&body, by, core).await,
-        (Method::POST, "/v1/release") => release(&body, by, core).await,
-        (Method::POST, "/v1/adopt") => dispose(Disposal::Adopt, &body, by, core).await,
-        (Method::POST, "/v1/discard") => dispose(Disposal::Discard, &body, by, core).await,
-        (Method::POST, "/v1/seal") => ending::seal(&body, by, core).await,
-        (Method::GET, "/v1/seal") => ending::seen(core).await,
-        _ => json(StatusCode::NOT_FOUND, &problem("not_found", PATHS)),
+    Ok(match path.as_str() {
+        "/v1/settle" => settle(&body, by, core).await,
+        "/v1/release" => release(&body, by, core).await,
+        "/v1/adopt" => dispose(Disposal::Adopt, &body, by, core).await,
+        "/v1/discard" => dispose(Disposal::Discard, &body, by, core).await,
+        "/v1/seal" => ending::seal(&body, by, core).await,
+        _ => not_found(&ROUTES),
     })
 }
 
@@ -186,6 +222,7 @@ async fn release(body: &[u8], by: Peer, core: &Handle) -> Answer {
         Ok(release) => release,
         Err(why) => return bad_request(&why),
     };
+    let at_most = at_most.map(|units| units.0);
     let released = core.ask(|reply| Command::Release { dimension, hour: hour.0, at_most, by, reply }).await;
     let became = |gone| match gone {
         engine::Gone::ToAws => "sent",
@@ -214,16 +251,25 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
 }
 
 pub(super) fn bad_request(why: &str) -> Answer {
-    json(StatusCode::BAD_REQUEST, &problem("bad_request", why))
+    refused(StatusCode::BAD_REQUEST, "bad_request", why)
 }
 
 fn decided(decided: Result<Result<serde_json::Value, NotSettled>, Gone>) -> Answer {
     match decided {
-        Ok(Ok(done)) => json(StatusCode::OK, &done),
-        Ok(Err(why @ NotSettled::Log(_))) => {
-            json(StatusCode::SERVICE_UNAVAILABLE, &problem("not_durable", &why.to_string()))
-        }
-        Ok(Err(why)) => json(StatusCode::CONFLICT, &problem("not_settled", &why.to_string())),
-        Err(Gone) => json(StatusCode::SERVICE_UNAVAILABLE, &problem("shutting_down", &Gone.to_string())),
+        Ok(Ok(done)) => json_answer(StatusCode::OK, &done),
+        Ok(Err(NotSettled::Log(why))) => not_written(&why),
+        Ok(Err(why)) => refused(StatusCode::CONFLICT, "not_settled", &why.to_string()),
+        Err(Gone) => stopping(),
     }
+}
+
+/// The answer where a decision could not be written down.
+pub(super) fn not_written(why: &LogError) -> Answer {
+    let code = if matches!(why, LogError::Full(_)) { Code::DiskFull } else { Code::NotDurable };
+    refusal(&Refusal { code, message: why.to_string(), index: None })
+}
+
+/// The answer where nobody is left to decide anything.
+pub(super) fn stopping() -> Answer {
+    refusal(&Refusal { code: Code::ShuttingDown, message: Gone.to_string(), index: None })
 }

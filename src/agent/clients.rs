@@ -17,6 +17,7 @@ use crate::hour::Timestamp;
 use crate::ingest::connection::{Connection, READ_BYTES_PER_TURN, Turn};
 use crate::ingest::listener::peer;
 use crate::ingest::taker::Taker;
+use crate::metrics::Connections;
 
 /// Most connections at once.
 pub const CONNECTIONS_MAX: usize = 1024;
@@ -61,6 +62,8 @@ pub(super) struct Clients {
     accept_failed: bool,
     /// Most connections at once.
     most: usize,
+    /// Those that were too many.
+    refused: u64,
     tickets: Ticket,
     http: UnboundedSender<HttpClient>,
     clients: HashMap<Token, Client>,
@@ -86,6 +89,7 @@ impl Clients {
             listener: Some(listener),
             accept_failed: false,
             most,
+            refused: 0,
             tickets: Ticket::default(),
             http,
             clients: HashMap::new(),
@@ -94,6 +98,13 @@ impl Clients {
             queued: HashSet::new(),
             chunk: vec![0; READ_BYTES_PER_TURN],
         })
+    }
+
+    /// How many there are, HTTP's included.
+    pub(super) fn count(&self) -> Connections {
+        // One ticket is our own.
+        let open = Arc::strong_count(&self.tickets) - 1;
+        Connections { open, most: self.most, refused: self.refused }
     }
 
     /// Whether some connection may have something to read.
@@ -165,6 +176,7 @@ impl Clients {
             };
             // One ticket is our own, one the newcomer's.
             if Arc::strong_count(&self.tickets) - 2 >= self.most {
+                self.refused += 1;
                 let mut lines = Connection::new(peer, Vec::new());
                 lines.refuse(Code::Overloaded, format!("{} connections are open; close some", self.most));
                 lines.committed();

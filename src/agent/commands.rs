@@ -6,10 +6,13 @@ use std::sync::mpsc::Sender;
 use mio::Waker;
 use tokio::sync::oneshot;
 
+use crate::doctor::Finding;
 use crate::engine::{self, Disposal, EndSeen, NotSettled, Refusal, Sending, Taken};
 use crate::entry::{Decision, Peer, RecordKey};
+use crate::gate::Gate;
 use crate::hour::Hour;
 use crate::index::History;
+use crate::metrics::Figures;
 use crate::status::Status;
 use crate::submit::answer::Reply;
 use crate::view;
@@ -36,6 +39,10 @@ pub enum Command {
     Instance(String),
     /// How are things?
     Status(oneshot::Sender<Box<Status>>),
+    /// Should applications go on?
+    Gate(oneshot::Sender<Gate>),
+    /// All that metrics tell.
+    Metrics(oneshot::Sender<Box<Figures>>),
     /// Every record: those that something can still happen to, and the history; or why nobody can tell.
     Records(oneshot::Sender<Result<(view::Current, History), String>>),
     /// A person has decided about a record that waits for one.
@@ -95,6 +102,8 @@ pub enum Command {
     },
     /// How far is the end?
     EndSeen(oneshot::Sender<Result<EndSeen, LogError>>),
+    /// The checks that fail; those of before no longer count.
+    Checked(Vec<Finding>),
     /// The submitter has finished its last call.
     SubmitterDone,
     /// This part of the agent panicked: a restart is better than going on without it.

@@ -12,14 +12,18 @@ use std::time::{Duration, Instant};
 use mio::{Poll, Token, Waker};
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::checks;
 use super::commands::Command;
 use super::front::Front;
 use crate::clock::Clock;
+use crate::config;
 use crate::disk::Disk;
-use crate::engine::{Code, EndSeen, Engine, NotSettled, Refusal, Taken};
+use crate::engine::{Code, EndSeen, Engine, NotSettled, Refusal, Taken, Tally};
+use crate::gate;
 use crate::hour::{Reading, Timestamp};
 use crate::ingest::taker::{self, NotReady};
-use crate::status;
+use crate::metrics::{Figures, LogFigures};
+use crate::status::{self, Status};
 use crate::view;
 use crate::wal::LogError;
 
@@ -49,6 +53,8 @@ pub struct Wiring {
     pub signals: std::os::unix::net::UnixStream,
     /// Set when a signal came that asks for the configuration to be read again.
     pub hangup: Arc<AtomicBool>,
+    /// What the gate keeps to.
+    pub gate: config::Gate,
 }
 
 /// Why the loop ended.
@@ -226,8 +232,21 @@ impl<D: Disk> Core<D> {
                 self.tick_at = now;
             }
             Command::Status(reply) => {
-                let view = status::status(&self.engine, self.front.started, now);
-                let _ = reply.send(Box::new(view));
+                let _ = reply.send(Box::new(self.status(now)));
+            }
+            Command::Gate(reply) => {
+                let gate = gate::gate(&self.engine, &self.front.wiring.gate, self.front.started, now);
+                let _ = reply.send(gate);
+            }
+            Command::Metrics(reply) => {
+                let figures = Figures {
+                    status: self.status(now),
+                    started: self.front.started,
+                    connections: self.front.clients.count(),
+                    log: Some(LogFigures::of(&self.engine, now)),
+                    tally: self.engine.tally.clone(),
+                };
+                let _ = reply.send(Box::new(figures));
             }
             Command::Records(reply) => {
                 let current = view::current(self.engine.state());
@@ -266,6 +285,7 @@ impl<D: Disk> Core<D> {
             Command::EndSeen(reply) => {
                 let _ = reply.send(Ok(self.engine.end_seen()));
             }
+            Command::Checked(findings) => self.front.checked(findings, now),
             Command::SubmitterDone => self.front.submitter_done = true,
             Command::Fell(what) => self.front.fall(what),
         }
@@ -286,6 +306,15 @@ impl<D: Disk> Core<D> {
         poisoned
     }
 
+    /// How things are, with what the checks found that nothing else tells.
+    fn status(&self, now: Timestamp) -> Status {
+        let mut view = status::status(&self.engine, &self.front.wiring.gate, self.front.started, now);
+        let last_success = self.engine.state().last_success;
+        let checks = checks::attention(&self.front.failed, &view.attention, last_success, &view.books);
+        view.attention.extend(checks);
+        view
+    }
+
     /// Takes what the writers have sent so far, answers it, and closes the log in order.
     fn stop(mut self) -> Result<(), LogError> {
         let now = self.front.wiring.clock.now();
@@ -300,7 +329,7 @@ impl<D: Disk> Core<D> {
     fn fail_everybody(&mut self, why: &str) {
         self.front.clients.fail_all(why);
         let message = format!("{why}; nothing was recorded, send it again later");
-        let mut nobody = NotReady { code: Code::NotReady, message };
+        let mut nobody = NotReady { code: Code::NotReady, message, tally: Tally::default() };
         self.front.clients.queue_all();
         for token in self.front.clients.read_ready(&mut nobody, self.front.wiring.clock.now()) {
             self.front.clients.answer(token);

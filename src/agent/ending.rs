@@ -11,17 +11,17 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::admin::bad_request;
+use super::admin::{bad_request, not_written, stopping};
 use super::commands::{Command, Gone, Handle};
-use super::http::{self, Answer, problem};
+use super::http::reply::{Answer, json_answer};
 use crate::engine::EndSeen;
 use crate::entry::Peer;
 use crate::rollup::state::RecordState;
 use crate::view::RecordView;
 use crate::wal::LogError;
 
-/// Longest reason in bytes.
-const WHY_BYTES_MAX: usize = 200;
+/// Longest reason in characters.
+const WHY_CHARS_MAX: usize = 200;
 /// What it is called where nobody gave a reason.
 const ASKED: &str = "seal --final";
 
@@ -46,8 +46,8 @@ pub(super) async fn seal(body: &[u8], by: Peer, core: &Handle) -> Answer {
         return shown(core.ask(|reply| Command::CallOff { by: Some(by), reply }).await);
     }
     let why = why.unwrap_or_else(|| ASKED.to_owned());
-    if why.len() > WHY_BYTES_MAX {
-        return bad_request(&format!("\"why\" has up to {WHY_BYTES_MAX} bytes"));
+    if why.chars().count() > WHY_CHARS_MAX {
+        return bad_request(&format!("\"why\" has up to {WHY_CHARS_MAX} characters"));
     }
     shown(core.ask(|reply| Command::End { by: Some(by), why, reply }).await)
 }
@@ -59,12 +59,9 @@ pub(super) async fn seen(core: &Handle) -> Answer {
 
 fn shown(seen: Result<Result<EndSeen, LogError>, Gone>) -> Answer {
     match seen {
-        Ok(Ok(seen)) => http::json(StatusCode::OK, &view(&seen)),
-        Ok(Err(why)) => {
-            let code = if matches!(why, LogError::Full(_)) { "disk_full" } else { "not_durable" };
-            http::json(StatusCode::SERVICE_UNAVAILABLE, &problem(code, &why.to_string()))
-        }
-        Err(Gone) => http::json(StatusCode::SERVICE_UNAVAILABLE, &problem("shutting_down", &Gone.to_string())),
+        Ok(Ok(seen)) => json_answer(StatusCode::OK, &view(&seen)),
+        Ok(Err(why)) => not_written(&why),
+        Err(Gone) => stopping(),
     }
 }
 

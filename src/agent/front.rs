@@ -9,8 +9,10 @@ use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::checks::{self, Failed};
 use super::clients::{Clients, HttpClient, LISTENER};
 use super::core::{Ended, WAKER, Wiring};
+use crate::doctor::Finding;
 use crate::hour::Timestamp;
 
 /// How long to wait before trying again to accept what could not be accepted: no event comes for it.
@@ -27,6 +29,8 @@ pub struct Front {
     poll: Poll,
     events: Events,
     signals: UnixStream,
+    /// The checks that failed at the last look.
+    pub(super) failed: Vec<Failed>,
     /// When the agent was started.
     pub(super) started: Timestamp,
     /// Asked to stop.
@@ -55,6 +59,7 @@ impl Front {
             poll,
             events: Events::with_capacity(EVENTS),
             signals,
+            failed: Vec::new(),
             started: wiring.clock.now(),
             stopping: false,
             submitter_done: false,
@@ -107,6 +112,11 @@ impl Front {
     /// How it has ended, if nothing else goes wrong.
     pub(super) fn ended(&self) -> Ended {
         self.fell.map_or(Ended::Stopped, Ended::Fell)
+    }
+
+    /// What a look at the machine and AWS found at `now`.
+    pub(super) fn checked(&mut self, findings: Vec<Finding>, now: Timestamp) {
+        checks::take_in(&mut self.failed, findings, now);
     }
 
     fn begin_to_stop(&mut self) {

@@ -1,22 +1,22 @@
-//! HTTP on the socket: the same increments for clients that speak it, and the views.
+//! HTTP on the socket: the same increments for clients that speak it, and the views. Described in `openapi.json`, which is
+//! served as it stands and checked against the answers.
+
+pub(super) mod reply;
+pub(super) mod request;
+pub(super) mod wire;
 
 use std::convert::Infallible;
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::pin;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue, ORIGIN, RETRY_AFTER};
+use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
@@ -27,15 +27,31 @@ use super::commands::{Command, Gone, Handle};
 use crate::engine::{Code, Refusal};
 use crate::entry::Peer;
 use crate::ingest::protocol::{self, LINE_BYTES_MAX};
+use crate::metrics;
 use crate::view;
+use reply::{Answer, JSON, json_answer, refusal, with};
+use request::{Route, Takes, body, not_found, refused_by_head};
+use wire::Wire;
 
-/// How long a request's head may take to arrive.
-pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-pub(super) type Answer = Response<Full<Bytes>>;
-
+/// How long a request's head may take to arrive, counted from the connection's begin or the answer before.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest head in bytes.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// How long clients may take to hear their last answers when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The description of all this.
+const OPENAPI: &str = include_str!("http/openapi.json");
+
+const ROUTES: [Route; 7] = [
+    Route { path: "/v1/usage", takes: Takes::Post },
+    Route { path: "/v1/status", takes: Takes::Get },
+    Route { path: "/v1/records", takes: Takes::Get },
+    Route { path: "/v1/gate", takes: Takes::Get },
+    Route { path: "/healthz", takes: Takes::Get },
+    Route { path: "/metrics", takes: Takes::Get },
+    Route { path: "/v1/openapi.json", takes: Takes::Get },
+];
 
 /// Serves the connections that the core hands over, until it is gone and every answer it gave has been passed on: what
 /// was made durable must not look as if nobody knew of it.
@@ -60,12 +76,18 @@ pub async fn serve(mut clients: UnboundedReceiver<HttpClient>, core: Handle) {
     let _ = tokio::time::timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
 }
 
+/// How HTTP is spoken, here and on the operator's socket.
+pub(super) fn server() -> http1::Builder {
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
+    server
+}
+
 async fn connection(client: HttpClient, core: Handle, mut stop: watch::Receiver<()>) -> io::Result<()> {
     let HttpClient { socket, peer, read, ticket } = client;
-    let stream = Replayed { read, at: 0, stream: UnixStream::from_std(StdStream::from(socket))? };
+    let stream = Wire::new(UnixStream::from_std(StdStream::from(socket))?, read);
     let service = service_fn(|request| answer(request, peer, &core));
-    let server = http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).to_owned();
-    let mut serving = pin!(server.serve_connection(TokioIo::new(stream), service));
+    let mut serving = pin!(server().serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
         served = serving.as_mut() => served,
         _ = stop.changed() => {
@@ -78,49 +100,48 @@ async fn connection(client: HttpClient, core: Handle, mut stop: watch::Receiver<
 }
 
 async fn answer(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<Answer, Infallible> {
-    if request.headers().contains_key(ORIGIN) {
-        // A web page must not write through a proxy.
-        let message = "requests with an Origin header are refused".into();
-        return Ok(refusal_answer(&Refusal { code: Code::NotAllowed, message, index: None }));
-    }
-    let path = request.uri().path().to_owned();
-    let answered = match (request.method(), path.as_str()) {
-        (&Method::POST, "/v1/usage") => usage(request, peer, core).await,
-        (&Method::GET, "/v1/status") => core.ask(Command::Status).await.map(|status| json(StatusCode::OK, &*status)),
-        (&Method::GET, "/v1/records") => records(core).await,
-        (&Method::GET, "/healthz") => core.ask(Command::Status).await.map(|status| {
-            let code = if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            json(code, &serde_json::json!({ "ready": status.ready }))
-        }),
-        (_, "/v1/usage" | "/v1/status" | "/v1/records" | "/healthz") => {
-            Ok(json(StatusCode::METHOD_NOT_ALLOWED, &problem("method_not_allowed", "POST /v1/usage, GET the others")))
-        }
-        _ => {
-            let message = "paths: POST /v1/usage, GET /v1/status, GET /v1/records, GET /healthz";
-            Ok(json(StatusCode::NOT_FOUND, &problem("not_found", message)))
-        }
+    let answered = match refused_by_head(&request, &ROUTES) {
+        Some(refused) => Ok(refused),
+        None => route(request, peer, core).await,
     };
     Ok(answered.unwrap_or_else(|Gone| {
-        refusal_answer(&Refusal { code: Code::ShuttingDown, message: "the agent is stopping".into(), index: None })
+        refusal(&Refusal { code: Code::ShuttingDown, message: "the agent is stopping".into(), index: None })
     }))
 }
 
-async fn usage(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<Answer, Gone> {
-    let body = match Limited::new(request.into_body(), LINE_BYTES_MAX).collect().await {
-        Ok(body) => body.to_bytes().to_vec(),
-        Err(_) => {
-            let message = format!("a body of more than {LINE_BYTES_MAX} bytes, or one that broke off");
-            return Ok(refusal_answer(&Refusal { code: Code::TooLarge, message, index: None }));
+async fn route(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<Answer, Gone> {
+    Ok(match request.uri().path() {
+        "/v1/usage" => usage(request, peer, core).await?,
+        "/v1/status" => json_answer(StatusCode::OK, &*core.ask(Command::Status).await?),
+        "/v1/records" => records(core).await?,
+        "/v1/gate" => json_answer(StatusCode::OK, &core.ask(Command::Gate).await?),
+        "/metrics" => {
+            let figures = core.ask(Command::Metrics).await?;
+            with(StatusCode::OK, HeaderValue::from_static(metrics::CONTENT_TYPE), metrics::text(&figures))
         }
+        "/v1/openapi.json" => with(StatusCode::OK, JSON, OPENAPI),
+        "/healthz" => {
+            let ready = core.ask(Command::Status).await?.ready;
+            let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            json_answer(status, &serde_json::json!({ "ready": ready }))
+        }
+        _ => not_found(&ROUTES),
+    })
+}
+
+async fn usage(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<Answer, Gone> {
+    let body = match body(request, LINE_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(refused) => return Ok(refused),
     };
     let (array, answer) = core.ask(|reply| Command::Take { peer, body, reply }).await?;
     Ok(match answer {
         Ok(_) => {
             let mut line = Vec::new();
             protocol::write_answer(array, &answer, &mut line);
-            with_json(StatusCode::OK, line)
+            with(StatusCode::OK, JSON, line)
         }
-        Err(refusal) => refusal_answer(&refusal),
+        Err(why) => refusal(&why),
     })
 }
 
@@ -128,75 +149,7 @@ async fn records(core: &Handle) -> Result<Answer, Gone> {
     let read = core.ask(Command::Records).await?;
     // Some of the records would look like all of them: it is all or, for a while, none.
     Ok(match read.and_then(|(current, history)| view::records(current, history)) {
-        Ok(records) => json(StatusCode::OK, &records),
-        Err(message) => refusal_answer(&Refusal { code: Code::NotReady, message, index: None }),
+        Ok(records) => json_answer(StatusCode::OK, &records),
+        Err(message) => refusal(&Refusal { code: Code::NotReady, message, index: None }),
     })
-}
-
-pub(super) fn problem(error: &str, message: &str) -> serde_json::Value {
-    serde_json::json!({ "ok": false, "error": error, "message": message, "retryable": false })
-}
-
-fn refusal_answer(refusal: &Refusal) -> Answer {
-    let status = match refusal.code {
-        Code::KeyConflict | Code::HourClosed => StatusCode::CONFLICT,
-        Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Code::NotAllowed => StatusCode::FORBIDDEN,
-        code if code.retryable().is_some() => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::BAD_REQUEST,
-    };
-    let mut answer = json(status, &protocol::refusal_json(refusal));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    answer
-}
-
-pub(super) fn json<T: Serialize>(status: StatusCode, body: &T) -> Answer {
-    // What is shown here is made of strings and numbers, which always have a JSON form.
-    let mut bytes = serde_json::to_vec(body).unwrap_or_default();
-    bytes.push(b'\n');
-    with_json(status, bytes)
-}
-
-fn with_json(status: StatusCode, body: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
-}
-
-/// A stream whose first bytes were read already.
-struct Replayed {
-    read: Vec<u8>,
-    at: usize,
-    stream: UnixStream,
-}
-
-impl AsyncRead for Replayed {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let waiting = this.read.get(this.at..).unwrap_or(&[]);
-        if waiting.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, buf);
-        }
-        let n = waiting.len().min(buf.remaining());
-        buf.put_slice(waiting.get(..n).unwrap_or(&[]));
-        this.at += n;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Replayed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

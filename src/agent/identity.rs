@@ -60,7 +60,7 @@ fn read(root: &Path, path: &str) -> String {
     text.trim().to_owned()
 }
 
-fn is_instance_id(text: &str) -> bool {
+pub(super) fn is_instance_id(text: &str) -> bool {
     text.strip_prefix("i-").is_some_and(|hex| hex.len() >= 8 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 

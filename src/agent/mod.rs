@@ -1,14 +1,16 @@
 //! The agent: the only place where the parts are wired together.
 //!
-//! Two threads do the work. [`core`] owns the engine and, through [`clients`], the socket: it reads every ready connection, commits once and
-//! answers. The other one runs tokio: the [`submitter`] and HTTP. They talk through [`commands`]. A writer's fast path
-//! never leaves the core's thread, and nothing that AWS, metadata or a slow reader does can hold it up.
+//! Two threads do the work. [`core`] owns the engine and, through [`clients`], the socket: it reads every ready
+//! connection, commits once and answers. The other one runs tokio: the [`submitter`], the [`checks`] and HTTP. They talk
+//! through [`commands`]. A writer's fast path never leaves the core's thread, and nothing that AWS, metadata or a slow
+//! reader does can hold it up.
 
 pub mod admin;
+pub mod checks;
 pub mod clients;
 pub mod commands;
 pub mod core;
-mod ending;
+pub mod ending;
 pub mod front;
 pub mod http;
 pub mod identity;

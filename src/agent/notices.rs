@@ -10,8 +10,8 @@
 //! | the same: `Warmed:Stopped` | none: hooks may hold the instance in it for hours, and a stop runs a shutdown, whose unit is the end |
 //! | anything else, or nothing | none; an end that was announced is called off |
 //!
-//! An announcement whose moment has passed by [`OVERDUE`] while the agent still runs is called off too. Metadata that does
-//! not answer changes nothing.
+//! An announcement whose moment has passed by five minutes while the agent still runs is called off too. Metadata that
+//! does not answer changes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use serde::Deserialize;
 use super::commands::{Command, Gone, Handle};
 use crate::clock::Clock;
 use crate::hour::Timestamp;
-use crate::submit::aws::{metadata, metadata_item};
+use crate::submit::aws::{Metadata, MetadataClient, ask_metadata, metadata};
 
 /// How often metadata is asked: AWS's recommendation, for it announces a spot interruption two minutes ahead. On the
 /// machine's clock, whatever the agent's own shows.
@@ -32,8 +32,8 @@ const OVERDUE: Duration = Duration::from_secs(5 * 60);
 /// the network may come late.
 const TRIES: u32 = 12;
 
-const SPOT: &str = "/latest/meta-data/spot/instance-action";
-const AUTO_SCALING: &str = "/latest/meta-data/autoscaling/target-lifecycle-state";
+const SPOT: &str = "spot/instance-action";
+const AUTO_SCALING: &str = "autoscaling/target-lifecycle-state";
 
 /// Whether metadata is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,9 +94,9 @@ pub async fn watch(core: Handle, clock: Arc<dyn Clock>, asking: Asking) {
     let mut told: Option<String> = None;
     let mut tries = if asking == Asking::Always { None } else { Some(TRIES) };
     loop {
-        let spot = metadata_item(&client, SPOT).await;
+        let spot = item(&client, SPOT).await;
         let both = match spot {
-            Ok(spot) => metadata_item(&client, AUTO_SCALING).await.map(|auto_scaling| (spot, auto_scaling)),
+            Ok(spot) => item(&client, AUTO_SCALING).await.map(|auto_scaling| (spot, auto_scaling)),
             Err(error) => Err(error),
         };
         match both {
@@ -121,6 +121,16 @@ pub async fn watch(core: Handle, clock: Arc<dyn Clock>, asking: Asking) {
             }
         }
         tokio::time::sleep(ASKED_EVERY).await;
+    }
+}
+
+/// One item of metadata; none where there is no such item.
+async fn item(client: &MetadataClient, path: &str) -> Result<Option<String>, String> {
+    match ask_metadata(client, path).await {
+        Metadata::Found(text) => Ok(Some(text)),
+        Metadata::Absent => Ok(None),
+        Metadata::Silent(why) => Err(why),
+        Metadata::Off => Err("it must not be asked".to_owned()),
     }
 }
 

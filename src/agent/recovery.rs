@@ -4,22 +4,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::statfs;
-
 use super::lock::Lock;
 use super::run::RunError;
 use crate::clock::Clock;
 use crate::config::State;
-use crate::disk::RealDisk;
+use crate::disk::{RealDisk, file_system};
 use crate::engine::{Engine, EngineError, Options};
 use crate::index::Index;
 use crate::wal::OpenError;
 
 /// Where the index lies, below the state directory.
 pub(crate) const INDEX_DIR: &str = "index";
-
-/// File systems that forget everything at a reboot, by the number that statfs tells.
-const VOLATILE: [(i64, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlay")];
 
 /// All that an attempt needs. Holds the state directory's lock from the first one that got it until it is dropped.
 pub(super) struct Recovery {
@@ -52,12 +47,10 @@ impl Recovery {
             move |source: io::Error| EngineError::Open(OpenError::Io { what, source })
         };
         make_private(&self.dir).map_err(failed("making"))?;
-        let found = statfs(&self.dir).map_err(|errno| failed("looking at")(errno.into()))?;
-        #[allow(clippy::useless_conversion, reason = "its width depends on the architecture")]
-        let kind = i64::from(found.f_type);
-        match VOLATILE.iter().find(|(number, _)| *number == kind) {
-            Some((_, name)) if !self.allow_volatile => Err(RunError::Volatile { dir: self.dir.clone(), name }),
-            _ => Ok(()),
+        let found = file_system(&self.dir).map_err(failed("looking at"))?;
+        match found.forgets && !self.allow_volatile {
+            true => Err(RunError::Volatile { dir: self.dir.clone(), name: found.kind }),
+            false => Ok(()),
         }
     }
 }

@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::admin;
+use super::checks;
 use super::clients::CONNECTIONS_MAX;
 use super::commands::{Command, Handle};
 use super::core::{self, Core, Ended, Wiring};
@@ -193,7 +194,9 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
     };
     let notice_clock = Arc::clone(&clock);
     let asking = Asking::of(own_clock, identity::is_ec2(Path::new("/")), config.instance.id.is_some());
-    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup };
+    let examined = (!own_clock).then(|| (config.clone(), Arc::clone(&clock)));
+    let gate = config.gate.clone();
+    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup, gate };
     let front = Front::new(sockets.writers, connections(), http, poll, wiring)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -213,6 +216,9 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
                 tokio::task::spawn_local(identity::ask_metadata(handle.clone()));
             }
             tokio::task::spawn_local(notices::watch(handle.clone(), notice_clock, asking));
+            if let Some((config, clock)) = examined {
+                tokio::task::spawn_local(checks::run(config, clock, handle.clone()));
+            }
             tokio::task::spawn_local(admin::serve(sockets.admin, handle.clone()));
             http::serve(clients, handle).await;
         });

@@ -13,15 +13,18 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 
+use super::checks;
 use super::commands::Command;
 use super::front::Front;
 use super::recovery::Recovery;
 use super::run::{RunError, Stage};
 use crate::disk::RealDisk;
-use crate::engine::{Code, Engine, NotSettled, Sending};
+use crate::engine::{Code, Engine, NotSettled, Sending, Tally};
+use crate::gate::{self, Gate};
 use crate::hour::Timestamp;
 use crate::ingest::taker::{self, NotReady};
-use crate::status::{self, Attention};
+use crate::metrics::Figures;
+use crate::status::{self, Attention, Status};
 use crate::wal::LogError;
 
 /// Between the first failure and the second attempt.
@@ -58,6 +61,7 @@ pub(super) struct Waiting<'a> {
 /// What writers and people are told.
 struct Trouble {
     taker: NotReady,
+    since: Timestamp,
     why: Attention,
 }
 
@@ -69,8 +73,13 @@ impl Trouble {
         tracing::error!(error = message, "not ready; recovery is tried again");
         let retried = format!("it is tried again by itself, every {} s at the latest", PAUSE_MAX.as_secs());
         let remedy = format!("{}; {retried}", error.remedy());
-        let taker = NotReady { code, message: format!("{message}; nothing was recorded, send it again later") };
-        Trouble { taker, why: Attention { code: attention, message, remedy, since: Some(since.to_string()) } }
+        let message_to_writers = format!("{message}; nothing was recorded, send it again later");
+        let taker = NotReady { code, message: message_to_writers, tally: Tally::default() };
+        Trouble { taker, since, why: Attention { code: attention, message, remedy, since: Some(since.to_string()) } }
+    }
+
+    fn gate(&self, front: &Front, now: Timestamp) -> Gate {
+        gate::not_ready(&self.why.message, &front.wiring.gate, self.since, now)
     }
 }
 
@@ -144,6 +153,15 @@ impl Waiting<'_> {
         }
     }
 
+    fn status(&self, front: &Front, trouble: &Trouble, now: Timestamp) -> Status {
+        let instance = self.learnt.as_deref().or(self.instance.as_deref());
+        let gate = trouble.gate(front, now).gate.name();
+        let mut view = status::not_ready(instance, self.product, trouble.why.clone(), gate, front.started, now);
+        let checks = checks::attention(&front.failed, &view.attention, None, &[]);
+        view.attention.extend(checks);
+        view
+    }
+
     /// Whoever does not hear the answer has gone.
     fn obey(&mut self, command: Command, front: &mut Front, trouble: &mut Trouble, now: Timestamp) {
         let why = &trouble.taker.message;
@@ -156,9 +174,20 @@ impl Waiting<'_> {
             }
             Command::Instance(name) => self.learnt = Some(name),
             Command::Status(reply) => {
-                let instance = self.learnt.as_deref().or(self.instance.as_deref());
-                let view = status::not_ready(instance, self.product, trouble.why.clone(), front.started, now);
-                let _ = reply.send(Box::new(view));
+                let _ = reply.send(Box::new(self.status(front, trouble, now)));
+            }
+            Command::Gate(reply) => {
+                let _ = reply.send(trouble.gate(front, now));
+            }
+            Command::Metrics(reply) => {
+                let figures = Figures {
+                    status: self.status(front, trouble, now),
+                    started: front.started,
+                    connections: front.clients.count(),
+                    log: None,
+                    tally: trouble.taker.tally.clone(),
+                };
+                let _ = reply.send(Box::new(figures));
             }
             Command::Records(reply) => {
                 let _ = reply.send(Err(why.clone()));
@@ -175,6 +204,7 @@ impl Waiting<'_> {
             Command::End { reply, .. } | Command::CallOff { reply, .. } | Command::EndSeen(reply) => {
                 let _ = reply.send(Err(LogError::Poisoned(why.as_str().into())));
             }
+            Command::Checked(findings) => front.checked(findings, now),
             Command::SubmitterDone => front.submitter_done = true,
             Command::Fell(what) => front.fall(what),
             // Nothing is sent to AWS while the log is not open.

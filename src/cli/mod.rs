@@ -6,6 +6,7 @@ pub mod client;
 pub mod clock_flags;
 pub mod demo;
 pub mod dispose;
+pub mod doctor;
 pub mod exit;
 pub mod inspect;
 pub mod records;
@@ -51,6 +52,7 @@ enum Command {
     Scrub(scrub::Scrub),
     Seal(seal::Seal),
     CheckConfig(check_config::CheckConfig),
+    Doctor(doctor::DoctorArgs),
     SimulateAws(simulate_aws::SimulateAws),
 }
 
@@ -79,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Scrub(args) => scrub::run(&args),
         Command::Seal(args) => seal::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::SimulateAws(args) => return simulate_aws::run(args),
     };
     ExitCode::from(code)

@@ -1,7 +1,6 @@
 //! What the configuration can already say and this version cannot do yet. Refused rather than ignored: an ignored
 //! line about money is a wrong bill. A feature that is built deletes its line here.
 
-use super::limits::defaults;
 use super::raw::KeyLines;
 use super::{Config, ConfigError, Dimension, ProductKind};
 
@@ -25,8 +24,6 @@ const NOT_BUILT: &[Entry] = &[
     ("socket.allow_groups", Agent(|c| !c.socket.allow_groups.is_empty()), "restrict who writes by name", "leave it out: socket.mode says who may write"),
     ("socket.allow_read_users", Agent(|c| !c.socket.allow_read_users.is_empty()), "restrict who reads by name", "leave it out: who may write may read"),
     ("alert.command", Agent(|c| !c.alert.command.is_empty()), "call a command", "leave it out, and watch `meterd status`"),
-    ("gate.warn_after", Agent(|c| c.gate.warn_after != defaults::WARN_AFTER), "time the gate", "leave it out"),
-    ("gate.close_after", Agent(|c| c.gate.close_after.is_some()), "time the gate", "leave it out"),
 ];
 
 /// One error for everything in `config` that this version cannot do.

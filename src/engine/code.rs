@@ -9,6 +9,9 @@ macro_rules! codes {
         }
 
         impl Code {
+            /// Every one.
+            pub const ALL: &[Code] = &[$(Code::$variant,)*];
+
             /// As it stands in an answer.
             pub fn name(self) -> &'static str {
                 match self {

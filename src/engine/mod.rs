@@ -10,6 +10,7 @@ mod configure;
 mod deadlines;
 mod echo;
 mod ending;
+mod failing;
 mod keys;
 mod options;
 mod recover;
@@ -20,17 +21,20 @@ mod sending;
 mod settle;
 mod stretch;
 mod take;
+mod tally;
 mod watch;
 mod whose;
 
 pub use code::Code;
 pub use ending::{EndSeen, EndUnderWay};
+pub use failing::Failing;
 pub use options::Options;
 pub use recover::read_only;
 pub use release::Gone;
 pub use sending::Sending;
 pub use settle::NotSettled;
 pub use take::{NewIncrement, Refusal, Taken};
+pub use tally::{Calls, Tally};
 pub use whose::{Decided, Disposal};
 
 use std::collections::HashMap;
@@ -40,6 +44,7 @@ use std::time::Duration;
 use crate::config::{self, ZeroRecords};
 use crate::disk::Disk;
 use crate::entry::{self, Answered, Closed, Damaged, Ending, Entry, Verdict};
+use crate::histogram::Histogram;
 use crate::hour::{Hour, Reading, Timestamp};
 use crate::index::{Index, IndexError};
 use crate::rollup::state::Phase;
@@ -95,6 +100,9 @@ pub struct Engine<D: Disk> {
     report: Report,
     full: bool,
     aws: sending::AwsSeen,
+    batches: tally::Batches,
+    /// What writers were told; kept by whoever tells them.
+    pub tally: Tally,
     deadlines: deadlines::Deadlines,
     retention: retain::Retention<D>,
     /// What the clocks said last.
@@ -139,6 +147,7 @@ impl<D: Disk> Engine<D> {
         // It reads what it lacks while usage is taken.
         index.begin(source(disk), opened.log.next_seq() - 1, state.open_from);
         let doubt = state.unanswered || state.records.values().any(|r| r.in_flight);
+        let batches = tally::Batches::after(state.accepted_seq);
         let mut engine = Engine {
             log: opened.log,
             state,
@@ -151,6 +160,8 @@ impl<D: Disk> Engine<D> {
             report: opened.report,
             full: false,
             aws: sending::AwsSeen::default(),
+            batches,
+            tally: Tally::default(),
             deadlines: deadlines::Deadlines::default(),
             retention,
             reading,
@@ -193,6 +204,11 @@ impl<D: Disk> Engine<D> {
     /// The index, for history.
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// How many increments a commit made durable, of those that made any.
+    pub fn batches(&self) -> &Histogram {
+        &self.batches.sizes
     }
 
     /// What it was opened with.
@@ -279,6 +295,7 @@ impl<D: Disk> Engine<D> {
     pub fn commit(&mut self, now: Timestamp) -> Result<(), LogError> {
         self.flush_building(now)?;
         self.log.commit()?;
+        self.batches.committed(self.state.accepted_seq);
         // Keys are forgotten by hours that are sealed: a clock that jumps ahead makes nothing forget them.
         self.index.advance(self.log.next_seq() - 1, self.state.open_from);
         Ok(())

@@ -11,7 +11,7 @@ use crate::submit::outbox::{Next, spread};
 use crate::wal::LogError;
 use crate::wal::spares::Need;
 
-use super::Engine;
+use super::{Calls, Engine};
 
 /// What the submitter is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct AwsSeen {
     pub clock_skew_ms: Option<i64>,
     /// Since when calls have been failing.
     pub failing_since: Option<Timestamp>,
+    /// What calls came to since the start.
+    pub calls: Calls,
 }
 
 impl<D: Disk> Engine<D> {
@@ -69,7 +71,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// How long after an hour its records go out; not before its grace is over. At the end of the instance at once.
-    fn offset(&self) -> Duration {
+    pub(super) fn offset(&self) -> Duration {
         if self.ending.is_some() {
             return Duration::ZERO;
         }
@@ -88,6 +90,7 @@ impl<D: Disk> Engine<D> {
     pub fn answered(&mut self, key: RecordKey, reply: &Reply, now: Timestamp) -> Result<(), LogError> {
         let Some(request) = self.request(key) else { return Ok(()) };
         let verdict = answer::judge(reply, &request, self.state.window);
+        self.aws.calls.record(&verdict);
         self.heard(reply, Some(&verdict), now);
         self.heed_aws(reply, now)?;
         self.outbox.answered(key, &verdict, reply.retry_after, now);
@@ -107,6 +110,7 @@ impl<D: Disk> Engine<D> {
     /// Takes in what a dry run came to. Durable when it returns.
     pub fn probed(&mut self, reply: &Reply, now: Timestamp) -> Result<(), LogError> {
         let reached = answer::reached(reply);
+        self.aws.calls.dry_run(reached);
         self.heard(reply, None, now);
         self.heed_aws(reply, now)?;
         let in_doubt = self.state.clocks.doubt.is_some();
@@ -154,7 +158,7 @@ impl<D: Disk> Engine<D> {
         }
         let Some(verdict) = verdict else {
             if !answer::reached(reply) {
-                self.failing(reply, now);
+                self.note_failure(reply, now);
                 self.aws.blocked = reply.outcome == Outcome::NoCredentials;
             }
             // A dry run that passed proves that AWS is there, not that it takes records.
@@ -168,11 +172,11 @@ impl<D: Disk> Engine<D> {
             self.aws.failing_since = None;
             self.aws.last_error = None;
         } else {
-            self.failing(reply, now);
+            self.note_failure(reply, now);
         }
     }
 
-    fn failing(&mut self, reply: &Reply, now: Timestamp) {
+    fn note_failure(&mut self, reply: &Reply, now: Timestamp) {
         self.aws.failing_since.get_or_insert(now);
         self.aws.last_error = Some(reply.message.clone());
     }

@@ -110,6 +110,7 @@ impl Connection {
             if end.unwrap_or(rest.len()) > LINE_BYTES_MAX {
                 let message = format!("a line of more than {LINE_BYTES_MAX} bytes; split the array");
                 protocol::write_refusal(&refusal(Code::TooLarge, message), &mut self.output);
+                taker.tally().refuse(Code::TooLarge);
                 self.ended = true;
                 return bytes.len();
             }

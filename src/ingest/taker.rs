@@ -2,7 +2,7 @@
 
 use super::protocol::{self, Line};
 use crate::disk::Disk;
-use crate::engine::{Code, Engine, Refusal, Taken};
+use crate::engine::{Code, Engine, Refusal, Taken, Tally};
 use crate::entry::Peer;
 use crate::hour::Timestamp;
 
@@ -10,6 +10,9 @@ use crate::hour::Timestamp;
 pub trait Taker {
     /// Takes all that a line asks for, or nothing. It counts once the batch is durable.
     fn take_line(&mut self, peer: Peer, line: &Line<'_>, now: Timestamp) -> Result<Taken, Refusal>;
+
+    /// Where is counted what writers were told.
+    fn tally(&mut self) -> &mut Tally;
 }
 
 impl<D: Disk> Taker for Engine<D> {
@@ -18,6 +21,10 @@ impl<D: Disk> Taker for Engine<D> {
             Line::One(new) => self.take(peer, new, now),
             Line::Many(news) => self.take_all(peer, news, now),
         }
+    }
+
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 }
 
@@ -28,18 +35,29 @@ pub struct NotReady {
     pub code: Code,
     /// Why, for people.
     pub message: String,
+    /// How often.
+    pub tally: Tally,
 }
 
 impl Taker for NotReady {
     fn take_line(&mut self, _: Peer, _: &Line<'_>, _: Timestamp) -> Result<Taken, Refusal> {
         Err(Refusal { code: self.code, message: self.message.clone(), index: None })
     }
+
+    fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
 }
 
 /// Reads a line, or the body of a request, and takes it; whether it was an array, and what became of it.
 pub fn take(taker: &mut impl Taker, peer: Peer, bytes: &[u8], now: Timestamp) -> (bool, Result<Taken, Refusal>) {
-    match protocol::parse(bytes) {
+    let (array, answer) = match protocol::parse(bytes) {
         Ok(line) => (matches!(line, Line::Many(_)), taker.take_line(peer, &line, now)),
         Err(refusal) => (false, Err(refusal)),
+    };
+    match &answer {
+        Ok(taken) => taker.tally().duplicates += taken.duplicates,
+        Err(refusal) => taker.tally().refuse(refusal.code),
     }
+    (array, answer)
 }

@@ -17,7 +17,14 @@ use crate::tags::Tags;
 impl State {
     /// Folds one entry in; returns the records that are final now and leave the state.
     pub fn apply(&mut self, entry: &Entry) -> Vec<RecordState> {
+        let seen = self.clocks.last_seen;
         self.apply_moment(entry);
+        let finished = self.fold(entry);
+        self.apply_waiting(entry, seen);
+        finished
+    }
+
+    fn fold(&mut self, entry: &Entry) -> Vec<RecordState> {
         match entry {
             Entry::Usage(usage) => self.apply_usage(usage),
             Entry::Setup(setup) => self.apply_setup(setup),
@@ -207,12 +214,6 @@ impl State {
             // Perhaps AWS was never reached.
             Verdict::NotTaken | Verdict::Blocked => self.unanswered,
             Verdict::Accepted { .. } | Verdict::Conflict | Verdict::OutOfBounds { .. } | Verdict::Refused => false,
-        };
-        self.more.failing_since = match &answered.verdict {
-            Verdict::Ambiguous | Verdict::NotTaken | Verdict::Blocked | Verdict::OutOfBounds { .. } => {
-                self.more.failing_since.or(Some(answered.at))
-            }
-            Verdict::Accepted { .. } | Verdict::Conflict | Verdict::Refused => None,
         };
         record.in_flight = false;
         record.last_error = Some(answered.message.clone());

@@ -168,7 +168,7 @@ impl State {
             record.ambiguous |= std::mem::take(&mut record.in_flight);
         }
         self.more.begun_in_doubt = true;
-        self.more.failing_since = None;
+        self.more.waiting_since = None;
         // A holding that is still there under this name has open hours and nothing else, see `take_back` and `adopt`.
         if let Some(left) = other.instance.as_ref().and_then(|name| self.more.others.remove(name)) {
             for (dimension, left) in other.dimensions.iter_mut().zip(left.dimensions) {

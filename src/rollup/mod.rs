@@ -18,6 +18,7 @@ pub mod share;
 pub mod state;
 pub mod tagged;
 mod time;
+pub mod waiting;
 
 pub use checkpoint::Checkpoint;
 pub use state::State;

@@ -14,8 +14,8 @@ use crate::hour::Timestamp;
 /// What is in the state beside the fields of version 1.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct More {
-    /// Since when AWS has given a final word on none of the records offered to it: the first such attempt.
-    pub failing_since: Option<Timestamp>,
+    /// Since when something is to be sent and AWS has given no final word on anything; see [`super::waiting`].
+    pub waiting_since: Option<Timestamp>,
     /// What stands apart until it is known which instance this is.
     pub parting: Option<Parting>,
     /// What other instances left unsent, by name, each as a state of its own; see [`super::foreign`].
@@ -26,7 +26,7 @@ pub struct More {
 
 /// Numbers of sections. A number is never used for anything else, and what stands in it never changes its layout.
 mod number {
-    pub(super) const FAILING_SINCE: u16 = 1;
+    pub(super) const WAITING_SINCE: u16 = 1;
     pub(super) const PARTING: u16 = 10;
     pub(super) const OTHERS: u16 = 11;
     pub(super) const BEGUN_IN_DOUBT: u16 = 12;
@@ -42,9 +42,9 @@ pub(super) struct Section {
 impl More {
     pub(super) fn sections(&self) -> Result<Vec<Section>, CodecError> {
         // All of them by name, so that a new one cannot be forgotten here.
-        let More { failing_since, parting, others, begun_in_doubt } = self;
+        let More { waiting_since, parting, others, begun_in_doubt } = self;
         let mut sections = Vec::new();
-        put(&mut sections, number::FAILING_SINCE, failing_since)?;
+        put(&mut sections, number::WAITING_SINCE, waiting_since)?;
         put(&mut sections, number::PARTING, parting)?;
         put(&mut sections, number::OTHERS, others)?;
         put(&mut sections, number::BEGUN_IN_DOUBT, begun_in_doubt)?;
@@ -55,7 +55,7 @@ impl More {
         let mut more = More::default();
         for Section { number, content } in sections {
             match number {
-                number::FAILING_SINCE => more.failing_since = entry::decode(&content)?,
+                number::WAITING_SINCE => more.waiting_since = entry::decode(&content)?,
                 number::PARTING => more.parting = entry::decode(&content)?,
                 number::OTHERS => more.others = entry::decode(&content)?,
                 number::BEGUN_IN_DOUBT => more.begun_in_doubt = entry::decode(&content)?,

@@ -10,29 +10,35 @@ use crate::hour::{Hour, Timestamp};
 /// Millionths of a second in a millisecond.
 const MILLIONTHS_PER_MS: i128 = 1000;
 
+/// When an entry was written, of one that is not about the clock itself.
+pub(super) fn moment(entry: &Entry) -> Option<Timestamp> {
+    match entry {
+        Entry::Usage(e) => Some(e.received),
+        Entry::Setup(e) => Some(e.at),
+        Entry::Seal(e) => Some(e.at),
+        Entry::Attempt(e) => Some(e.at),
+        Entry::Answered(e) => Some(e.at),
+        Entry::Closed(e) => Some(e.at),
+        Entry::Settled(e) => Some(e.at),
+        Entry::Released(e) => Some(e.at),
+        Entry::FixedAnew(e) => Some(e.at),
+        Entry::Damaged(e) => Some(e.at),
+        Entry::Named(e) => Some(e.at),
+        Entry::Disposed(e) => Some(e.at),
+        // The start before it has told.
+        Entry::Parted(_) => None,
+        Entry::End(e) => Some(e.at),
+        Entry::CalledOff(e) => Some(e.at),
+        Entry::Started(_) | Entry::Alive(_) | Entry::Clock(_) | Entry::Echo(_) => None,
+    }
+}
+
 impl State {
     /// Takes in when an entry was written. What the clock itself is about tells more than its moment.
     pub(super) fn apply_moment(&mut self, entry: &Entry) {
-        let at = match entry {
-            Entry::Usage(e) => e.received,
-            Entry::Setup(e) => e.at,
-            Entry::Seal(e) => e.at,
-            Entry::Attempt(e) => e.at,
-            Entry::Answered(e) => e.at,
-            Entry::Closed(e) => e.at,
-            Entry::Settled(e) => e.at,
-            Entry::Released(e) => e.at,
-            Entry::FixedAnew(e) => e.at,
-            Entry::Damaged(e) => e.at,
-            Entry::Named(e) => e.at,
-            Entry::Disposed(e) => e.at,
-            // The start before it has told.
-            Entry::Parted(_) => return,
-            Entry::End(e) => e.at,
-            Entry::CalledOff(e) => e.at,
-            Entry::Started(_) | Entry::Alive(_) | Entry::Clock(_) | Entry::Echo(_) => return,
-        };
-        self.clocks.seen(at);
+        if let Some(at) = moment(entry) {
+            self.clocks.seen(at);
+        }
     }
 
     pub(super) fn apply_alive(&mut self, alive: &Alive) {

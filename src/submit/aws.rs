@@ -10,8 +10,10 @@ use std::time::Duration;
 use aws_config::imds::client::error::ImdsError;
 use aws_config::imds::{self, credentials::ImdsCredentialsProvider, region::ImdsRegionProvider};
 use aws_config::provider_config::ProviderConfig;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_marketplacemetering::Client;
+use aws_sdk_marketplacemetering::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use aws_sdk_marketplacemetering::config::retry::RetryConfig;
 use aws_sdk_marketplacemetering::config::timeout::TimeoutConfig;
 use aws_sdk_marketplacemetering::config::{Builder, SharedCredentialsProvider};
@@ -19,17 +21,19 @@ use aws_sdk_marketplacemetering::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_marketplacemetering::operation::meter_usage::MeterUsageError;
 use aws_sdk_marketplacemetering::operation::meter_usage::builders::MeterUsageFluentBuilder;
 use aws_sdk_marketplacemetering::types::{Tag, UsageAllocation};
+use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpClient};
 use aws_smithy_runtime_api::client::interceptors::context::{
     BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
 };
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
+use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::date_time::Format;
 
@@ -65,6 +69,14 @@ impl Aws {
     }
 
     async fn connect(&self) -> Result<Client, String> {
+        let mut config = Builder::from(&self.load(self.region().await?).await);
+        if let Some(url) = &self.submit.endpoint_url {
+            config = config.endpoint_url(url);
+        }
+        Ok(Client::from_conf(config.build()))
+    }
+
+    async fn load(&self, region: Region) -> SdkConfig {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(CALL_TIMEOUT)
@@ -74,7 +86,7 @@ impl Aws {
             .http_client(http_client(ProxyConfig::from_env()))
             .timeout_config(timeouts)
             .retry_config(RetryConfig::disabled())
-            .region(self.region().await?);
+            .region(region);
         let shared = match (self.dummy_key, self.submit.credentials) {
             (Some(key), _) => shared.credentials_provider(dummy_credentials(key)),
             // By name, not by the chain: only the instance's role counts, and the buyer's environment must not
@@ -82,11 +94,26 @@ impl Aws {
             (None, Credentials::Instance) => shared.credentials_provider(instance_credentials()),
             (None, Credentials::Environment) => shared,
         };
-        let mut config = Builder::from(&shared.load().await);
+        shared.load().await
+    }
+
+    /// What calls in `region` are signed with, as far as it may be shown. The error is the provider's.
+    pub async fn credentials(&self, region: &str) -> Result<Key, String> {
+        let config = self.load(Region::new(region.to_owned())).await;
+        let provider = config.credentials_provider().ok_or("no credentials are configured")?;
+        let found = provider.provide_credentials().await.map_err(|error| chain(&error))?;
+        let until = found.expiry().and_then(|end| end.duration_since(std::time::UNIX_EPOCH).ok());
+        Ok(Key { id: found.access_key_id().to_owned(), until: until.map(|span| Timestamp::default().plus(span)) })
+    }
+
+    /// Where calls in `region` go.
+    pub async fn endpoint(&self, region: &str) -> Result<String, String> {
         if let Some(url) = &self.submit.endpoint_url {
-            config = config.endpoint_url(url);
+            return Ok(url.clone());
         }
-        Ok(Client::from_conf(config.build()))
+        let place = Params::builder().region(region).build().map_err(|error| chain(&error))?;
+        let found = DefaultResolver::new().resolve_endpoint(&place).await;
+        found.map(|endpoint| endpoint.url().to_owned()).map_err(|error| chain(&*error))
     }
 
     async fn region(&self) -> Result<Region, String> {
@@ -100,30 +127,83 @@ impl Aws {
     }
 }
 
-/// Connections over TLS, or plain ones where the address asks for that.
-fn http_client(proxy: ProxyConfig) -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
-        let mut connector = aws_smithy_http_client::Connector::builder()
-            .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
-            .proxy_config(proxy.clone());
-        connector.set_connector_settings(settings.cloned());
-        // Without it the connect time-out would have nothing to time it by.
-        connector.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
-        connector.build()
-    })
+/// An access key in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Its id, which is no secret.
+    pub id: String,
+    /// Until when it is valid; none: for good.
+    pub until: Option<Timestamp>,
 }
 
+/// Asks `url` for anything, unsigned, over the way that calls take. Whatever is answered shows that somebody is there; the
+/// `Date` in it, if any, is AWS's clock.
+pub async fn greet(url: &str) -> Result<Option<Timestamp>, String> {
+    let mut request = HttpRequest::new(SdkBody::empty());
+    request.set_uri(url).map_err(|error| chain(&error))?;
+    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
+    let connector = connector(ProxyConfig::from_env(), Some(&settings), None);
+    let answer = tokio::time::timeout(CALL_TIMEOUT, connector.call(request)).await;
+    match answer {
+        Ok(Ok(answer)) => Ok(date(&answer)),
+        Ok(Err(error)) => Err(chain(&error)),
+        Err(_) => Err(format!("no answer within {} s", CALL_TIMEOUT.as_secs())),
+    }
+}
+
+/// Connections over TLS, or plain ones where the address asks for that.
+fn connector(
+    proxy: ProxyConfig,
+    settings: Option<&HttpConnectorSettings>,
+    components: Option<&RuntimeComponents>,
+) -> Connector {
+    let mut connector = Connector::builder().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).proxy_config(proxy);
+    connector.set_connector_settings(settings.cloned());
+    // Without it the connect time-out would have nothing to time it by.
+    connector.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
+    connector.build()
+}
+
+fn http_client(proxy: ProxyConfig) -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new()
+        .build_with_connector_fn(move |settings, components| connector(proxy.clone(), settings, components))
+}
+
+/// Asks instance metadata, and keeps the token for it.
+pub use aws_config::imds::Client as MetadataClient;
+
 /// A client of instance metadata. It is never asked through a proxy: another machine's metadata would answer.
-pub fn metadata() -> imds::Client {
+pub fn metadata() -> MetadataClient {
     imds::Client::builder().configure(&without_proxy()).build()
 }
 
-/// One item of instance metadata; none where there is no such item.
-pub async fn metadata_item(client: &imds::Client, path: &str) -> Result<Option<String>, String> {
-    match client.get(path).await {
-        Ok(text) => Ok(Some(text.into())),
-        Err(ImdsError::ErrorResponse(refused)) if refused.response().status().as_u16() == 404 => Ok(None),
-        Err(error) => Err(chain(&error)),
+/// What instance metadata knows under a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Metadata {
+    /// This.
+    Found(String),
+    /// It answers, and there is no such thing.
+    Absent,
+    /// It does not answer, or not as it should; why.
+    Silent(String),
+    /// The environment forbids to ask it.
+    Off,
+}
+
+/// Asks instance metadata for what it has below `/latest/meta-data/`.
+pub async fn ask_metadata(client: &MetadataClient, path: &str) -> Metadata {
+    // What the SDK's own providers heed.
+    if std::env::var("AWS_EC2_METADATA_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true")) {
+        return Metadata::Off;
+    }
+    match tokio::time::timeout(CONNECT_TIMEOUT, client.get(format!("/latest/meta-data/{path}"))).await {
+        Ok(Ok(text)) => Metadata::Found(text.as_ref().trim().to_owned()),
+        Ok(Err(ImdsError::ErrorResponse(answer))) => match answer.response().status().as_u16() {
+            404 => Metadata::Absent,
+            status => Metadata::Silent(format!("it answers HTTP {status}")),
+        },
+        Ok(Err(error)) => Metadata::Silent(chain(&error)),
+        Err(_) => Metadata::Silent(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())),
     }
 }
 
@@ -230,6 +310,12 @@ fn never_connected(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
+/// AWS's clock, as an answer tells it.
+fn date(answer: &HttpResponse) -> Option<Timestamp> {
+    let date = DateTime::from_str(answer.headers().get("date")?, Format::HttpDate).ok()?;
+    Some(Timestamp::from_seconds(date.secs()))
+}
+
 /// An error with its causes, in one line.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -301,10 +387,9 @@ impl Intercept for Watch {
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let headers = context.response().headers();
-        let date = headers.get("date").and_then(|text| DateTime::from_str(text, Format::HttpDate).ok());
         let retry_after = headers.get("retry-after").and_then(|text| text.trim().parse().ok());
         *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen {
-            date: date.map(|date| Timestamp::from_seconds(date.secs())),
+            date: date(context.response()),
             request_id: headers.get("x-amzn-requestid").map(str::to_owned),
             retry_after: retry_after.map(Duration::from_secs),
         };

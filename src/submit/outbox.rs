@@ -20,10 +20,10 @@ const PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// Shortest pause, so that no jitter makes a busy loop.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// Least time between two calls: a fifth of AWS's quota of ten a second for the whole account.
-const SPACING: Duration = Duration::from_millis(500);
+pub const SPACING: Duration = Duration::from_millis(500);
 
 /// Clocks further apart than this may disagree on which hour has ended.
-const SKEW_MAX: Duration = Duration::from_secs(300);
+pub const SKEW_MAX: Duration = Duration::from_secs(300);
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,10 +13,14 @@ use super::segment::{self, FRAMES_AT, SegmentHeader};
 use super::spares::{Need, Spares};
 use super::{DIR, LogId, Purpose};
 use crate::disk::{Disk, DiskFile, is_full};
+use crate::histogram::Histogram;
 use crate::hour::Timestamp;
 
 /// A sync slower than this is worth a warning.
 const SYNC_WARN: Duration = Duration::from_secs(1);
+/// Bounds of the counts by how long a commit took, in microseconds.
+const COMMIT_BOUNDS: &[u64] =
+    &[50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 5_000_000];
 
 /// Kinds that the log itself knows; all others it passes through.
 pub mod kind {
@@ -51,6 +55,8 @@ pub struct Log<D: Disk> {
     last_crc: u32,
     poisoned: Option<Arc<str>>,
     slowest_sync: Duration,
+    /// How long each commit took, in microseconds.
+    commits: Histogram,
 }
 
 /// The segment being written.
@@ -71,7 +77,8 @@ impl<D: Disk> Log<D> {
         last_crc: u32,
     ) -> Self {
         let (batch, poisoned) = (Vec::new(), None);
-        Log { disk, spares, segment, batch, next_seq, last_crc, poisoned, slowest_sync: Duration::ZERO }
+        let (slowest_sync, commits) = (Duration::ZERO, Histogram::new(COMMIT_BOUNDS));
+        Log { disk, spares, segment, batch, next_seq, last_crc, poisoned, slowest_sync, commits }
     }
 
     /// Spares are made ahead from now on.
@@ -117,6 +124,16 @@ impl<D: Disk> Log<D> {
     /// The slowest sync so far.
     pub fn slowest_sync(&self) -> Duration {
         self.slowest_sync
+    }
+
+    /// How long each commit (write and sync) since the start took, in microseconds.
+    pub fn commits(&self) -> &Histogram {
+        &self.commits
+    }
+
+    /// Whether what is kept back for a full disk stands.
+    pub fn reserve_stands(&self) -> bool {
+        self.spares.reserve_stands()
     }
 
     /// Whether an entry of `len` bytes goes into the segment being written.
@@ -182,6 +199,7 @@ impl<D: Disk> Log<D> {
         }
         let took = started.elapsed();
         self.slowest_sync = self.slowest_sync.max(took);
+        self.commits.add(took.as_micros() as u64);
         if took > SYNC_WARN {
             tracing::warn!(ms = took.as_millis(), "the disk took long to sync; answers wait for it");
         }

@@ -25,6 +25,17 @@ const FILLING: &str = "filling.tmp";
 /// Room for recovery's copy. What it holds is never believed: recovery may have died while it wrote there.
 pub(super) const COPY: &str = "wal/recovery.spare";
 
+/// Bytes that the disk has to have free before all is well: for what is missing of the spares, of the room for a copy and
+/// of a first segment, and for the segment after that. `disk` is only read.
+pub fn room_wanted<D: Disk>(disk: &D, segment_bytes: u64) -> io::Result<u64> {
+    let names = disk.list(DIR)?;
+    let spares = names.iter().filter(|name| name.starts_with("spare-")).count();
+    let copy = names.iter().any(|name| format!("{DIR}/{name}") == COPY);
+    let begun = names.iter().any(|name| name.ends_with(".seg"));
+    let missing = WANTED.saturating_sub(spares) + usize::from(!copy) + usize::from(!begun);
+    Ok(segment_bytes.saturating_mul(missing as u64 + 1))
+}
+
 /// Who wants a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -139,6 +150,11 @@ impl<D: Disk> Spares<D> {
             return Ok(());
         }
         self.wait_for(Need::Usage, 0).map(drop)
+    }
+
+    /// Whether what is kept back for a full disk stands, without waiting for it.
+    pub fn reserve_stands(&self) -> bool {
+        self.shared.reserve_stands.load(Ordering::Acquire)
     }
 
     /// Takes a spare: the name of a durable file of zeros.

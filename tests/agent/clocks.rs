@@ -31,7 +31,7 @@ fn a_clock_that_jumps_is_not_believed_until_it_is_confirmed() {
         return;
     }
     let world = World::new(0, 1);
-    let aws = FakeAws::on_the_machines_clock(&world);
+    let aws = FakeAws::on_the_machines_clock(&world, &[]);
     world.configure(&aws.url(), "[[dimension]]\nname = \"requests\"\n", "", "");
     let shift = world.path("shift");
     fs::write(&shift, "+0").unwrap();

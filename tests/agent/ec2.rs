@@ -19,11 +19,11 @@ use crate::fake_aws::first_line;
 use crate::socket::exchange;
 use crate::world::{Agent, NOON, PATIENCE, World, units, wait_until};
 
-const INSTANCE: &str = "i-0123456789abcdef0";
-const HOST: &str = "metering.marketplace.us-east-1.amazonaws.com";
+pub const INSTANCE: &str = "i-0123456789abcdef0";
+pub const HOST: &str = "metering.marketplace.us-east-1.amazonaws.com";
 /// Set in the namespace.
 const INSIDE: &str = "METERD_TEST_INSIDE";
-const HOUR: i64 = 3600;
+pub const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
 /// From ten past nine to one in the morning.
@@ -105,7 +105,7 @@ fn half_a_day(mut ec2: Ec2<'_>) {
     assert_eq!(world.records().len(), hours.len());
 }
 
-fn attention(agent: &Agent<'_>) -> Vec<String> {
+pub fn attention(agent: &Agent<'_>) -> Vec<String> {
     let status = agent.status();
     status["attention"].as_array().unwrap().iter().map(|a| a["code"].as_str().unwrap().to_owned()).collect()
 }
@@ -156,25 +156,26 @@ fn the_last_two_minutes(mut ec2: Ec2<'_>) {
 
 #[test]
 fn a_role_that_is_missing_late_rotated_or_expired_costs_nothing() {
-    inside("ec2::a_role_that_is_missing_late_rotated_or_expired_costs_nothing", half_a_day);
+    on_an_instance("ec2::a_role_that_is_missing_late_rotated_or_expired_costs_nothing", half_a_day);
 }
 
 #[test]
 fn an_announced_end_gets_the_open_hour_accepted_and_a_reboot_does_not() {
-    inside("ec2::an_announced_end_gets_the_open_hour_accepted_and_a_reboot_does_not", the_last_two_minutes);
+    on_an_instance("ec2::an_announced_end_gets_the_open_hour_accepted_and_a_reboot_does_not", the_last_two_minutes);
 }
 
-/// Has this test run in its namespace.
-fn inside(test: &str, scene: fn(Ec2<'_>)) {
+/// Runs the test function `name` again in namespaces of its own, and there `test` on an instance. Where something that it
+/// takes is missing, says so.
+pub fn on_an_instance(name: &str, test: impl FnOnce(Ec2<'_>)) {
     if std::env::var_os(INSIDE).is_some() {
         let world = World::new(NOON, 1);
-        return scene(Ec2::new(&world));
+        return test(Ec2::new(&world));
     }
     let Some(clock) = all_here() else { return };
     let this = std::env::current_exe().unwrap();
     let mut again = Command::new("unshare");
     again.args(["--net", "--mount"]).arg(this);
-    again.args(["--exact", test, "--nocapture"]);
+    again.args(["--exact", name, "--nocapture"]);
     let output = again.env(INSIDE, clock).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
@@ -204,8 +205,8 @@ fn all_here() -> Option<PathBuf> {
 }
 
 /// The instance, from inside the namespace.
-struct Ec2<'w> {
-    world: &'w World,
+pub struct Ec2<'w> {
+    pub world: &'w World,
     surroundings: Child,
     control: SocketAddr,
     /// Seconds between the machine's clock and the one that the agent sees.
@@ -282,9 +283,14 @@ impl<'w> Ec2<'w> {
     }
 
     /// The agent as systemd starts it, but for the clock and the authority that signed for the local endpoint.
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
+        self.meterd("run")
+    }
+
+    /// Another command of it, in the same surroundings.
+    pub fn meterd(&self, name: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_meterd"));
-        command.args(["run", "--config"]).arg(self.world.config()).env_clear().stdin(Stdio::null());
+        command.args([name, "--config"]).arg(self.world.config()).env_clear().stdin(Stdio::null());
         command.env("SSL_CERT_FILE", self.world.path("ca.pem"));
         command.env("LD_PRELOAD", std::env::var_os(INSIDE).unwrap());
         command.env("FAKETIME_TIMESTAMP_FILE", self.world.path("offset"));
@@ -292,7 +298,7 @@ impl<'w> Ec2<'w> {
         command
     }
 
-    fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+    pub fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
         let mut stream = TcpStream::connect(self.control).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let answer =
@@ -301,7 +307,19 @@ impl<'w> Ec2<'w> {
         answer.json()
     }
 
-    fn role(&self, change: &Value) {
+    /// The name that leads to AWS leads to `address` from here on.
+    pub fn endpoint_at(&self, address: &str) {
+        fs::write(self.world.path("hosts"), format!("127.0.0.1 localhost\n{address} {HOST}\n")).unwrap();
+    }
+
+    /// The file that says how far the commands' clock is from the machine's.
+    pub fn clock_off_by(&self, seconds: i64) -> PathBuf {
+        let file = self.world.path("another offset");
+        fs::write(&file, format!("{:+}\n", self.offset + seconds)).unwrap();
+        file
+    }
+
+    pub fn role(&self, change: &Value) {
         self.ask("POST", "/_role", change);
     }
 
@@ -310,7 +328,7 @@ impl<'w> Ec2<'w> {
         self.ask("POST", "/_items", change);
     }
 
-    fn ledger(&self) -> Value {
+    pub fn ledger(&self) -> Value {
         self.ask("GET", "/_ledger", &json!({}))
     }
 
@@ -331,7 +349,7 @@ impl<'w> Ec2<'w> {
     }
 
     /// An hour whose record AWS takes, as the last of all that wait.
-    fn good_hour(&mut self, agent: &Agent<'_>) {
+    pub fn good_hour(&mut self, agent: &Agent<'_>) {
         self.hour(agent);
         wait_until("AWS has all that is sealed", || {
             let status = agent.status();
@@ -340,7 +358,7 @@ impl<'w> Ec2<'w> {
         });
     }
 
-    fn add(&mut self, agent: &Agent<'_>, quantity: u64) {
+    pub fn add(&mut self, agent: &Agent<'_>, quantity: u64) {
         let answer = agent.tell(&format!("{{\"dimension\":\"requests\",\"quantity\":{quantity}}}"));
         assert_eq!(answer["ok"], true, "{answer}");
         self.tally += quantity;

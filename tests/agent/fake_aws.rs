@@ -25,8 +25,8 @@ impl Drop for FakeAws {
 
 impl FakeAws {
     /// `meterd simulate-aws`, on the machine's clock.
-    pub fn on_the_machines_clock(world: &World) -> FakeAws {
-        FakeAws::listening(world.meterd(&["simulate-aws", "--listen", "127.0.0.1:0"]))
+    pub fn on_the_machines_clock(world: &World, flags: &[&str]) -> FakeAws {
+        FakeAws::listening(world.meterd(&[&["simulate-aws", "--listen", "127.0.0.1:0"], flags].concat()))
     }
 
     fn listening(command: Command) -> FakeAws {

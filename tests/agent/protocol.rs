@@ -31,7 +31,8 @@ fn the_worked_exchange_is_what_the_agent_says_to_the_letter() {
     let world = World::at_noon();
     let agent = world.start();
     let document = include_str!("../../src/ingest/PROTOCOL.md");
-    let exchange: Vec<&str> = document.lines().filter(|line| line.starts_with('{')).collect();
+    let exchange = document.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    let exchange: Vec<&str> = exchange.lines().collect();
     assert_eq!(exchange.len(), 8, "{exchange:?}");
     let mut client = agent.lines();
     for pair in exchange.chunks(2) {

@@ -143,3 +143,17 @@ pub fn get(socket: &Path, path: &str) -> Option<Answer> {
 pub fn post(socket: &Path, body: &str) -> Answer {
     request(socket, "POST", "/v1/usage", &[], body.as_bytes()).expect("an answer")
 }
+
+/// Sends bytes as they are and gives what comes until the connection's end.
+pub fn raw(socket: &Path, bytes: impl AsRef<[u8]>) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // An agent that has heard enough may have closed already.
+    let _ = stream.write_all(bytes.as_ref());
+    let mut said = Vec::new();
+    let mut chunk = [0; 4096];
+    while let Ok(n @ 1..) = stream.read(&mut chunk) {
+        said.extend_from_slice(&chunk[..n]);
+    }
+    String::from_utf8(said).unwrap()
+}

@@ -14,6 +14,7 @@ ExpiredTokenException to one that is past its time. The first line on stdout is 
     GET  /_ledger    as endpoint.py; "requests" say which access key signed ("key")
     POST /_control   as endpoint.py
     GET  /_imds      the paths that metadata was asked for, each with how often and the last status
+    POST /_listing   {"dimensions": [NAMES]}: the dimensions that are published; at first any is
     POST /_role      {"issue": SECONDS}: the role, at first absent, has new credentials that live so long;
                      {"shift": SECONDS}: the service's clock is so far ahead of the instance's
     POST /_items     {ITEM: TEXT}: metadata has this item (with null: has it no longer), below /latest/meta-data/
@@ -60,7 +61,7 @@ class Service(model.Endpoint):
     """The Metering Service, for one instance in its Region."""
 
     def __init__(self, arguments):
-        self.arguments, self.shift, self.items = arguments, 0, {}
+        self.arguments, self.shift, self.items, self.published = arguments, 0, {}, None
         super().__init__(argparse.Namespace(secret=None, window=6 * 3600, dry_run_ok=False, clock_start=None, clock_speed=1))
         self.role = Role(self.instance_now)
 
@@ -85,6 +86,12 @@ class Service(model.Endpoint):
             raise model.Refused("UnrecognizedClientException", "the security token is invalid", 403)
         self.secret = key["SecretAccessKey"]
         _, operation, request = super()._read(headers, body)
+        if request["ProductCode"] != self.arguments.product:
+            message = "the product code passed does not match the product code used for publishing the product"
+            raise model.Refused("InvalidProductCodeException", message)
+        if self.published is not None and request["UsageDimension"] not in self.published:
+            message = "the usage dimension does not match one of the UsageDimensions associated with products"
+            raise model.Refused("InvalidUsageDimensionException", message)
         host, region = f"metering.marketplace.{self.arguments.region}.amazonaws.com", scope[2]
         found = []
         if headers.get("Host") != host:
@@ -162,13 +169,14 @@ def control(service, asked, proxied):
             return super().do_GET()
 
         def do_POST(self):
-            if self.path not in ("/_role", "/_items"):
+            if self.path not in ("/_role", "/_items", "/_listing"):
                 return super().do_POST()
             asked_for = json.loads(self.rfile.read(self.body_bytes()))
             if self.path == "/_items":
                 items = {**service.items, **asked_for}
                 service.items = {item: text for item, text in items.items() if text is not None}
                 return self.reply(200, "{}")
+            service.published = asked_for.get("dimensions", service.published)
             if "issue" in asked_for:
                 service.role.issue(asked_for["issue"])
             service.shift = asked_for.get("shift", service.shift)

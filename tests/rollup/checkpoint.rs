@@ -26,7 +26,7 @@ fn it_is_the_state() {
         assert_eq!(read.state, state);
         assert!(read.agrees_with(&state));
     }
-    assert!(failing().more.failing_since.is_some());
+    assert!(failing().more.waiting_since.is_some());
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod million;
 mod model;
 mod share;
 mod times;
+mod waiting;
 mod world;
 
 use meterd::config::{Late, Measure, Round, ZeroRecords};

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use meterd::config::{Measure, Round};
 use meterd::decimal::Amount;
-use meterd::entry::{Ending, Entry, RecordKey, decode, encode};
+use meterd::entry::{Ending, Entry, RecordKey, encode};
 use meterd::hour::Timestamp;
-use meterd::rollup::State;
 use meterd::rollup::state::Phase;
+use meterd::rollup::{Checkpoint, State};
 use meterd::tags::Tags;
 use proptest::prelude::*;
 
@@ -79,7 +79,9 @@ fn play(steps: &[Step], restarts: bool) -> (State, ByTags, Vec<Vec<u8>>) {
                     state.apply(&Entry::Closed(closed));
                 }
             }
-            Step::Restart if restarts => state = decode(&encode(&state).unwrap()).unwrap(),
+            Step::Restart if restarts => {
+                state = Checkpoint::decode(&Checkpoint::encode(&state).unwrap()).unwrap().state
+            }
             Step::Restart => {}
         }
         for books in state.books() {
