@@ -1,5 +1,7 @@
 //! Whether metering works, and if not what to do: one view of the engine, for people and programs.
 
+mod others;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -153,16 +155,17 @@ pub fn status<D: Disk>(engine: &Engine<D>, policy: &config::Gate, started: Times
     let state = engine.state();
     let (log, footprint) = (engine.log(), engine.footprint());
     let hour = state.current_hour(now);
-    let open = state
+    let whole = state.together();
+    let open = whole
         .dimensions
         .iter()
         .filter(|d| d.configured)
-        .map(|d| OpenDimension { name: d.rules.name.clone(), usage: state.hourly(d, hour).usage.total().to_string() });
+        .map(|d| OpenDimension { name: d.rules.name.clone(), usage: whole.hourly(d, hour).usage.total().to_string() });
     let books = state.books();
     let aws = engine.aws();
     Status {
         version: env!("CARGO_PKG_VERSION"),
-        instance_id: state.instance.clone(),
+        instance_id: state.name().map(str::to_owned),
         product_code: state.product_code.clone(),
         ready: log.poisoned().is_none() && !engine.is_closed(),
         uptime_s: now.since(started).as_secs(),
@@ -241,6 +244,7 @@ fn counts(state: &State) -> BTreeMap<&'static str, u64> {
     add(Phase::Expired, state.ended.expired);
     add(Phase::Discarded, state.ended.discarded);
     state.records.values().for_each(|r| add(r.phase, 1));
+    state.records_of_others().for_each(|(_, r)| add(r.phase, 1));
     counts
 }
 
@@ -295,8 +299,9 @@ fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Ve
         add("disk_nearly_full", message, free_some, None);
     }
     index_attention(engine, &mut add);
-    if state.instance.is_none() {
-        let message = "the instance's id is not known yet: usage is taken, nothing is sealed".into();
+    others::attention(state, &mut add);
+    if state.name().is_none() {
+        let message = "the instance's id is not known yet: usage is taken, nothing is sealed or sent".into();
         add("instance_unknown", message, "check that instance metadata can be reached, or set instance.id", None);
     }
     if let Some(doubt) = &state.clocks.doubt {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::Hold;
 use crate::index::History;
+use crate::rollup::State;
 use crate::rollup::state::RecordState;
 
 /// One record. Amounts are decimals in usage units, `quantity` is in billed units.
@@ -61,6 +62,19 @@ pub struct RecordView {
     /// Counts up from 0 when a record is fixed anew: one that AWS refused, under a mended product code, or one that a
     /// person capped.
     pub generation: u32,
+    /// The other instance whose record it is, where this log was one's before: it is not sent as this instance's. Left out
+    /// where it is this instance's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+}
+
+/// The records that something can still happen to, with the name of those that are another instance's.
+pub type Current = Vec<(Option<String>, RecordState)>;
+
+/// Those of `state`.
+pub fn current(state: &State) -> Current {
+    let own = state.records.values().map(|record| (None, record.clone()));
+    own.chain(state.records_of_others().map(|(name, record)| (Some(name.to_owned()), record))).collect()
 }
 
 /// A share.
@@ -105,6 +119,7 @@ impl From<&RecordState> for RecordView {
             decided_by: state.decided.map(|(peer, _)| peer.uid),
             decided_at: state.decided.map(|(_, at)| at.to_string()),
             generation: record.key.generation,
+            instance: None,
         }
     }
 }
@@ -117,9 +132,9 @@ fn hold_words(hold: Hold) -> String {
 }
 
 /// All records, oldest first: those that something can still happen to, and the final ones.
-pub fn records(current: Vec<RecordState>, history: History) -> Result<Vec<RecordView>, String> {
-    let mut all = history.read()?;
+pub fn records(current: Current, history: History) -> Result<Vec<RecordView>, String> {
+    let mut all: Current = history.read()?.into_iter().map(|record| (None, record)).collect();
     all.extend(current);
-    all.sort_by_key(|r| r.record.key);
-    Ok(all.iter().map(RecordView::from).collect())
+    all.sort_by_key(|(_, r)| r.record.key);
+    Ok(all.into_iter().map(|(instance, record)| RecordView { instance, ..RecordView::from(&record) }).collect())
 }

@@ -9,6 +9,10 @@
 //! `POST /v1/release` with `{"hour": "…", "dimension": "requests", "at_most": 1000}` (`at_most` may be left out) sends a
 //! record that waits because it is above `hold_above`. 200 `{"ok":true,"became":"sent"}`, or `"carried"` past its window.
 //!
+//! `POST /v1/adopt` and `POST /v1/discard` with `{"instance": "i-0abc"}` (or `{}`, where there is only one) decide about what
+//! another instance left unsent in this log. 200 `{"ok":true,"instance":"i-0abc","records":2,"in_doubt":0,"usage":
+//! {"requests":"12.5"}}`: the records and the usage that were carried or given up, and the records that wait for a word on each.
+//!
 //! `POST /v1/seal`: see [`super::ending`].
 
 use std::convert::Infallible;
@@ -29,7 +33,7 @@ use super::http::request::{Route, Takes, body, not_found, refused_by_head};
 use super::http::server;
 use super::http::wire::Wire;
 use crate::decimal::Amount;
-use crate::engine::{self, Code, NotSettled, Refusal};
+use crate::engine::{self, Code, Disposal, NotSettled, Refusal};
 use crate::entry::{Decision, Peer};
 use crate::hour::{Hour, Timestamp};
 use crate::ingest::listener::peer;
@@ -41,9 +45,11 @@ const BODY_BYTES_MAX: usize = 4096;
 /// The description of all this.
 const OPENAPI: &str = include_str!("admin.json");
 
-const ROUTES: [Route; 4] = [
+const ROUTES: [Route; 6] = [
     Route { path: "/v1/settle", takes: Takes::Post },
     Route { path: "/v1/release", takes: Takes::Post },
+    Route { path: "/v1/adopt", takes: Takes::Post },
+    Route { path: "/v1/discard", takes: Takes::Post },
     Route { path: "/v1/seal", takes: Takes::Both },
     Route { path: "/v1/openapi.json", takes: Takes::Get },
 ];
@@ -65,6 +71,13 @@ struct Release {
     hour: AnyMoment,
     dimension: String,
     at_most: Option<Units>,
+}
+
+/// What another instance left unsent.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dispose {
+    instance: Option<String>,
 }
 
 /// An hour, named by any moment in it.
@@ -184,6 +197,8 @@ async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<A
     Ok(match path.as_str() {
         "/v1/settle" => settle(&body, by, core).await,
         "/v1/release" => release(&body, by, core).await,
+        "/v1/adopt" => dispose(Disposal::Adopt, &body, by, core).await,
+        "/v1/discard" => dispose(Disposal::Discard, &body, by, core).await,
         "/v1/seal" => ending::seal(&body, by, core).await,
         _ => not_found(&ROUTES),
     })
@@ -214,6 +229,21 @@ async fn release(body: &[u8], by: Peer, core: &Handle) -> Answer {
         engine::Gone::Carried => "carried",
     };
     decided(released.map(|done| done.map(|gone| serde_json::json!({ "ok": true, "became": became(gone) }))))
+}
+
+async fn dispose(disposal: Disposal, body: &[u8], by: Peer, core: &Handle) -> Answer {
+    let Dispose { instance } = match read(if body.is_empty() { b"{}" } else { body }) {
+        Ok(dispose) => dispose,
+        Err(why) => return bad_request(&why),
+    };
+    let disposed = core.ask(|reply| Command::Dispose { disposal, instance, by, reply }).await;
+    let shown = |done: engine::Decided| {
+        let usage: serde_json::Map<_, _> =
+            done.usage.into_iter().map(|(name, n)| (name, n.to_string().into())).collect();
+        serde_json::json!({ "ok": true, "instance": done.instance, "records": done.records, "in_doubt": done.in_doubt,
+                            "usage": usage })
+    };
+    decided(disposed.map(|done| done.map(shown)))
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {

@@ -7,15 +7,15 @@ use mio::Waker;
 use tokio::sync::oneshot;
 
 use crate::doctor::Finding;
-use crate::engine::{self, EndSeen, NotSettled, Refusal, Sending, Taken};
+use crate::engine::{self, Disposal, EndSeen, NotSettled, Refusal, Sending, Taken};
 use crate::entry::{Decision, Peer, RecordKey};
 use crate::gate::Gate;
 use crate::hour::Hour;
 use crate::index::History;
 use crate::metrics::Figures;
-use crate::rollup::state::RecordState;
 use crate::status::Status;
 use crate::submit::answer::Reply;
+use crate::view;
 use crate::wal::LogError;
 
 /// One request to the core, with where the answer goes.
@@ -44,7 +44,7 @@ pub enum Command {
     /// All that metrics tell.
     Metrics(oneshot::Sender<Box<Figures>>),
     /// Every record: those that something can still happen to, and the history; or why nobody can tell.
-    Records(oneshot::Sender<Result<(Vec<RecordState>, History), String>>),
+    Records(oneshot::Sender<Result<(view::Current, History), String>>),
     /// A person has decided about a record that waits for one.
     Settle {
         /// The dimension's name.
@@ -72,6 +72,17 @@ pub enum Command {
         by: Peer,
         /// What became of it.
         reply: oneshot::Sender<Result<engine::Gone, NotSettled>>,
+    },
+    /// A person decides about what another instance left unsent.
+    Dispose {
+        /// What.
+        disposal: Disposal,
+        /// Whose; none: the only other instance's.
+        instance: Option<String>,
+        /// Who decided.
+        by: Peer,
+        /// What it came to.
+        reply: oneshot::Sender<Result<engine::Decided, NotSettled>>,
     },
     /// This instance ends.
     End {

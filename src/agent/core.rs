@@ -26,6 +26,7 @@ use crate::hour::{Reading, Timestamp};
 use crate::ingest::taker::{self, NotReady};
 use crate::metrics::{Figures, LogFigures};
 use crate::status::{self, Status};
+use crate::view;
 use crate::wal::LogError;
 
 /// After this long without an append the log gets a mark that proves its last batch durable.
@@ -243,6 +244,8 @@ impl<'a, D: Disk> Core<'a, D> {
                 if let Err(error) = self.engine.set_instance(name, now) {
                     tracing::error!(%error, "the instance's name cannot be written down");
                 }
+                // Hours and records may have waited for it.
+                self.tick_at = now;
             }
             Command::Status(reply) => {
                 let _ = reply.send(Box::new(self.status(now)));
@@ -262,7 +265,7 @@ impl<'a, D: Disk> Core<'a, D> {
                 let _ = reply.send(Box::new(figures));
             }
             Command::Records(reply) => {
-                let current = self.engine.state().records.values().cloned().collect();
+                let current = view::current(self.engine.state());
                 let history = self.engine.index().history().map_err(|why| why.to_string());
                 let _ = reply.send(history.map(|history| (current, history)));
             }
@@ -280,6 +283,12 @@ impl<'a, D: Disk> Core<'a, D> {
                 let _ = reply.send(released);
                 poisoned?;
                 self.front.wiring.sealed.notify_one();
+            }
+            Command::Dispose { disposal, instance, by, reply } => {
+                let disposed = self.engine.dispose(disposal, instance.as_deref(), by, now);
+                let poisoned = not_written(&disposed);
+                let _ = reply.send(disposed);
+                poisoned?;
             }
             Command::End { by, why, reply } => {
                 let ended = self.engine.end(by, &why, now);

@@ -16,7 +16,7 @@ pub mod http;
 pub mod identity;
 pub mod lock;
 pub mod notices;
-mod recovery;
+pub(crate) mod recovery;
 pub mod run;
 pub mod submitter;
 mod waiting;

@@ -14,7 +14,7 @@ use crate::index::Index;
 use crate::wal::OpenError;
 
 /// Where the index lies, below the state directory.
-const INDEX_DIR: &str = "index";
+pub(crate) const INDEX_DIR: &str = "index";
 
 /// All that an attempt needs. Holds the state directory's lock from the first one that got it until it is dropped.
 pub(super) struct Recovery {

@@ -198,6 +198,9 @@ impl Waiting<'_> {
             Command::Release { reply, .. } => {
                 let _ = reply.send(Err(NotSettled::Log(LogError::Poisoned(why.as_str().into()))));
             }
+            Command::Dispose { reply, .. } => {
+                let _ = reply.send(Err(NotSettled::Log(LogError::Poisoned(why.as_str().into()))));
+            }
             Command::End { reply, .. } | Command::CallOff { reply, .. } | Command::EndSeen(reply) => {
                 let _ = reply.send(Err(LogError::Poisoned(why.as_str().into())));
             }

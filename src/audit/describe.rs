@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::decimal::Amount;
 use crate::entry::{
-    self, DimensionId, Entry, Increment, Peer, Record, RecordKey, Run, Seal, Trust, Usage, Verdict, kind,
+    self, DimensionId, Disposed, Entry, Fate, Increment, Peer, Record, RecordKey, Run, Seal, Trust, Usage, Verdict,
+    kind,
 };
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::state::RecordState;
@@ -29,6 +30,9 @@ pub const KINDS: &[(&str, u8)] = &[
     ("echo", kind::ECHO),
     ("damaged", kind::DAMAGED),
     ("fixed-anew", kind::FIXED_ANEW),
+    ("parted", kind::PARTED),
+    ("named", kind::NAMED),
+    ("disposed", kind::DISPOSED),
     ("end", kind::END),
     ("called-off", kind::CALLED_OFF),
     ("archived", kind::ARCHIVED),
@@ -173,6 +177,17 @@ fn fact(entry: &Entry, names: &mut Names) -> Described {
             let text = format!("{}: fixed anew under product {}", names.key(key), fixed.record.request.product_code);
             describe_as(text, of_record(key, fixed.at, names, json!({ "record": record_fields(&fixed.record) })))
         }
+        Entry::Parted(parted) => {
+            let at = parted.reading.at.to_string();
+            describe_as("what is open up to here may be another instance's", json!({ "at": at }))
+        }
+        Entry::Named(named) => {
+            let text = format!("this is instance {}, with hours of its own from {}", named.instance, named.open_from);
+            let fields = json!({ "at": named.at.to_string(), "instance": named.instance,
+                                 "open_from": named.open_from.to_string() });
+            describe_as(text, fields)
+        }
+        Entry::Disposed(disposed) => described_fate(disposed, names),
         Entry::End(end) => {
             let (at, by) = (end.at.to_string(), end.by.map_or_else(announced, |by| format!("uid {}", by.uid)));
             let fields = json!({ "at": at, "by": end.by.map(peer), "why": end.why });
@@ -207,6 +222,27 @@ fn fact(entry: &Entry, names: &mut Names) -> Described {
             describe_as(text, of_record(&settled.key, settled.at, names, more))
         }
     }
+}
+
+fn described_fate(disposed: &Disposed, names: &Names) -> Described {
+    let Disposed { at, by, instance, fate } = disposed;
+    let mut fields = json!({ "at": at.to_string(), "by": peer(*by), "instance": instance });
+    let (how, more) = match fate {
+        Fate::Adopted { seals, carried, open } => {
+            let records: Vec<String> = carried.iter().map(|key| names.key(key)).collect();
+            let hours: Vec<Value> = seals.iter().map(|seal| described_seal(seal, names).fields).collect();
+            ("adopted", json!({ "fate": "adopted", "carried": records, "closed": hours, "open_hours": open }))
+        }
+        Fate::Discarded { open } => {
+            let amount = |(id, amount): &(DimensionId, Amount)| (names.of(*id), json!(amount.to_string()));
+            let open: serde_json::Map<_, _> = open.iter().map(amount).collect();
+            ("discarded", json!({ "fate": "discarded", "open_hours": open }))
+        }
+    };
+    if let (Some(fields), Value::Object(more)) = (fields.as_object_mut(), more) {
+        fields.extend(more);
+    }
+    describe_as(format!("uid {}: what {instance} left unsent is {how}", by.uid), fields)
 }
 
 fn announced() -> String {

@@ -7,51 +7,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::account::{Account, HourSum, is_plain};
 use super::waiting::{Place, Waiting};
-use crate::config::Measure;
 use crate::decimal::Amount;
 use crate::entry::{
-    Decision, DimensionId, Ending, Entry, RecordKey, Released, Rules, Run, Seal, SealedDimension, Setup, Trust, Usage,
-    Verdict,
+    Decision, DimensionId, Ending, Entry, RecordKey, Released, Run, Seal, SealedDimension, Settled, Setup, Trust,
+    Usage, Verdict,
 };
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::State;
 use crate::rollup::books::Books;
-use crate::rollup::state::{Measured, Phase, RecordState};
-
-/// An hour as measured: a total, or a level and since when it holds.
-#[derive(Debug, Clone, Copy, Default)]
-struct HourSum {
-    value: Amount,
-    at: Timestamp,
-}
-
-#[derive(Debug, Clone)]
-struct Account {
-    name: String,
-    /// Whether its increments alone decide what an hour comes to.
-    plain: bool,
-    measure: Measure,
-    /// From an hour on, oldest first.
-    next: Vec<(Hour, Measure)>,
-    hours: BTreeMap<Hour, HourSum>,
-    sealed: Amount,
-    accepted: Amount,
-    expired: Amount,
-    discarded: Amount,
-    included: Amount,
-    lost: Amount,
-    rounded: Amount,
-    remainder: Amount,
-    spill: Amount,
-}
+use crate::rollup::state::{Measured, OpenHour, Phase, RecordState};
 
 /// Every dimension's account, and the records that are not final.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ledger {
-    accounts: Vec<Account>,
-    records: BTreeMap<RecordKey, Waiting>,
-    open_from: Hour,
+    pub(super) accounts: Vec<Account>,
+    pub(super) records: BTreeMap<RecordKey, Waiting>,
+    pub(super) open_from: Hour,
+    pub(super) instance: Option<String>,
+    /// By account: what was open when an agent started that did not know which instance it was on.
+    pub(super) parted: Option<Vec<BTreeMap<Hour, HourSum>>>,
+    /// What other instances left unsent, by name.
+    pub(super) others: BTreeMap<String, Ledger>,
     /// The last increment.
     pub seq: u64,
 }
@@ -59,18 +37,21 @@ pub(super) struct Ledger {
 impl Ledger {
     /// The books as a checkpoint has them.
     pub(super) fn from_state(state: &State) -> Self {
-        let mut ledger = Ledger { open_from: state.open_from, seq: state.accepted_seq, ..Ledger::default() };
+        let others = state.others().map(|(name, other)| (name.to_owned(), Ledger::from_state(other))).collect();
+        let mut ledger = Ledger {
+            open_from: state.open_from,
+            instance: state.instance.clone(),
+            others,
+            seq: state.accepted_seq,
+            ..Ledger::default()
+        };
+        let parted = state.more.parting.as_ref();
+        ledger.parted = parted.map(|parting| parting.open.iter().map(sums).collect());
         for dimension in &state.dimensions {
             let mut account = Account::new(&dimension.rules);
             account.next = dimension.next_rules.iter().map(|(from, rules)| (*from, rules.measure)).collect();
             account.plain &= dimension.next_rules.iter().all(|(_, rules)| is_plain(rules));
-            for (hour, open) in &dimension.open {
-                let at = match &open.measured {
-                    Measured::Last { at, .. } => *at,
-                    _ => Timestamp::default(),
-                };
-                account.hours.insert(*hour, HourSum { value: open.measured.total(), at });
-            }
+            account.hours = sums(&dimension.open);
             let here = dimension.carry.iter().map(|carry| carry.from).collect::<BTreeSet<RecordKey>>();
             let carried = here.iter().filter_map(|key| state.records.get(key)).filter(|r| r.phase == Phase::Carried);
             let carried: Amount = carried.map(RecordState::value).sum();
@@ -104,6 +85,9 @@ impl Ledger {
             Entry::Setup(setup) => self.setup(setup),
             Entry::Usage(usage) => return self.usage(usage),
             Entry::Seal(seal) => return self.seal(seal),
+            Entry::Parted(_) => self.part(),
+            Entry::Named(named) => self.named(named),
+            Entry::Disposed(disposed) => return self.disposed(disposed),
             Entry::Attempt(_) | Entry::Started(_) | Entry::Alive(_) | Entry::Echo(_) => {}
             Entry::End(_) | Entry::CalledOff(_) => {}
             Entry::Damaged(damaged) => {
@@ -136,13 +120,10 @@ impl Ledger {
                 Ending::Carried => self.put(closed.key, Place::Carried),
                 Ending::InDoubt => self.put(closed.key, Place::Person),
             },
-            Entry::Settled(settled) => match settled.decision {
-                Decision::Accepted => self.end(settled.key, |account| &mut account.accepted),
-                Decision::WriteOff => self.end(settled.key, |account| &mut account.discarded),
-                Decision::Carry => self.put(settled.key, Place::Carried),
-                Decision::CarryTo(into) => self.move_to(settled.key, into),
-                Decision::Retry => self.let_go(settled.key),
-            },
+            Entry::Settled(settled) => {
+                self.claim(settled.key);
+                self.settled(settled);
+            }
             Entry::FixedAnew(fixed) => {
                 let key = fixed.record.key;
                 let old = RecordKey { generation: key.generation.wrapping_sub(1), ..key };
@@ -155,7 +136,18 @@ impl Ledger {
         Vec::new()
     }
 
+    fn settled(&mut self, settled: &Settled) {
+        match settled.decision {
+            Decision::Accepted => self.end(settled.key, |account| &mut account.accepted),
+            Decision::WriteOff => self.end(settled.key, |account| &mut account.discarded),
+            Decision::Carry => self.put(settled.key, Place::Carried),
+            Decision::CarryTo(into) => self.move_to(settled.key, into),
+            Decision::Retry => self.let_go(settled.key),
+        }
+    }
+
     fn setup(&mut self, setup: &Setup) {
+        self.instance.clone_from(&setup.instance);
         let hour = setup.at.hour().max(self.open_from);
         if self.open_from == Hour::default() {
             self.open_from = hour;
@@ -206,7 +198,7 @@ impl Ledger {
         wrong
     }
 
-    fn seal(&mut self, seal: &Seal) -> Vec<String> {
+    pub(super) fn seal(&mut self, seal: &Seal) -> Vec<String> {
         let mut wrong = Vec::new();
         if seal.hour < self.open_from || seal.through < seal.hour {
             wrong.push(format!("{} is sealed, and {} is the first open hour", seal.hour, self.open_from));
@@ -301,17 +293,16 @@ impl Ledger {
     /// Usage that a clock ahead of its time put into later hours counts in this one.
     fn recall(&mut self, now: Timestamp) {
         let hour = now.hour().max(self.open_from);
+        let mut parted = self.parted.as_mut().map(|parted| parted.iter_mut());
         for account in &mut self.accounts {
-            for (_, ahead) in account.hours.split_off(&hour.next()) {
-                let measure = account.measure_in(hour);
-                let sum = account.hours.entry(hour).or_default();
-                match measure {
-                    Measure::Max | Measure::Unique => sum.value = sum.value.max(ahead.value),
-                    Measure::Last => *sum = HourSum { value: ahead.value, at: now },
-                    Measure::Sum | Measure::Count | Measure::Uptime => sum.value += ahead.value,
-                }
+            account.recall(hour, now);
+            if let Some(before) = parted.as_mut().and_then(Iterator::next) {
+                std::mem::swap(&mut account.hours, before);
+                account.recall(hour, now);
+                std::mem::swap(&mut account.hours, before);
             }
         }
+        self.others.values_mut().for_each(|other| other.recall(now));
     }
 
     /// The units were reported under the wrong dimension: `into` has received them, and takes them.
@@ -344,18 +335,17 @@ impl Ledger {
     /// The books of every dimension, and whether its increments alone decide what its hours come to.
     pub(super) fn books(&self) -> Vec<(Books, bool)> {
         let books = |(at, account): (usize, &Account)| {
-            let waits = |place| -> Amount {
-                let here = self.records.values().filter(|r| usize::from(r.counts_in.0) == at && r.place == place);
-                here.map(|r| r.value).sum()
-            };
-            let open: Amount = account.hours.values().map(|sum| sum.value).sum();
+            let waits = |place| self.waits(at, Some(place));
+            let open = self.open(at, account);
+            let elsewhere: Amount = self.others.values().map(|other| other.never_sealed(at)).sum();
+            let set_aside: Amount = self.others.values().map(|other| other.all(at)).sum();
             let books = Books {
                 dimension: account.name.clone(),
-                received: account.sealed + open,
+                received: account.sealed + open + elsewhere,
                 open: open + account.spill + waits(Place::Carried),
                 pending: waits(Place::Pending),
                 accepted: account.accepted,
-                with_person: waits(Place::Person) + waits(Place::Refused),
+                with_person: waits(Place::Person) + waits(Place::Refused) + set_aside,
                 expired: account.expired,
                 included: account.included,
                 discarded: account.discarded,
@@ -367,46 +357,21 @@ impl Ledger {
         };
         self.accounts.iter().enumerate().map(books).collect()
     }
-}
 
-impl Account {
-    fn new(rules: &Rules) -> Self {
-        let nothing = Amount::ZERO;
-        Account {
-            name: rules.name.clone(),
-            plain: is_plain(rules),
-            measure: rules.measure,
-            next: Vec::new(),
-            hours: BTreeMap::new(),
-            sealed: nothing,
-            accepted: nothing,
-            expired: nothing,
-            discarded: nothing,
-            included: nothing,
-            lost: nothing,
-            rounded: nothing,
-            remainder: nothing,
-            spill: nothing,
-        }
-    }
-
-    fn add(&mut self, hour: Hour, quantity: Amount, at: Timestamp) {
-        let measure = self.measure_in(hour);
-        let sum = self.hours.entry(hour).or_default();
-        match measure {
-            Measure::Max => sum.value = sum.value.max(quantity),
-            Measure::Last if at >= sum.at => *sum = HourSum { value: quantity, at },
-            Measure::Last => {}
-            Measure::Sum | Measure::Count | Measure::Unique | Measure::Uptime => sum.value += quantity,
-        }
-    }
-
-    fn measure_in(&self, hour: Hour) -> Measure {
-        self.next.iter().rev().find(|(from, _)| *from <= hour).map_or(self.measure, |(_, measure)| *measure)
+    /// What waits of an account, in one place or in all of them.
+    pub(super) fn waits(&self, at: usize, place: Option<Place>) -> Amount {
+        let mine = self.records.values().filter(|r| usize::from(r.counts_in.0) == at);
+        mine.filter(|r| place.is_none_or(|place| r.place == place)).map(|r| r.value).sum()
     }
 }
 
-/// Whether increments of a dimension alone decide what its hours come to.
-fn is_plain(rules: &Rules) -> bool {
-    !rules.sticky && rules.from.is_empty() && rules.measure != Measure::Uptime
+fn sums(open: &BTreeMap<Hour, OpenHour>) -> BTreeMap<Hour, HourSum> {
+    let sum = |open: &OpenHour| {
+        let at = match &open.measured {
+            Measured::Last { at, .. } => *at,
+            _ => Timestamp::default(),
+        };
+        HourSum { value: open.measured.total(), at }
+    };
+    open.iter().map(|(hour, open)| (*hour, sum(open))).collect()
 }

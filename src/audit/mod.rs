@@ -1,9 +1,11 @@
 //! The log judged from outside: every checksum, the chain, the fold against its checkpoints, and the books summed once
 //! more by another way than the agent's. Reads only, and believes nothing that was not looked at.
 
+mod account;
 pub mod describe;
 mod ends;
 mod ledger;
+mod others;
 mod verify;
 mod waiting;
 

@@ -8,6 +8,8 @@ pub const REFUSED: u8 = 1;
 pub const USAGE: u8 = 64;
 /// No agent answers.
 pub const UNREACHABLE: u8 = 69;
+/// The state directory is in use, or not for this user.
+pub const IN_USE: u8 = 73;
 /// A retry makes sense.
 pub const RETRY: u8 = 75;
 /// The log cannot be read, or could not be made safe.

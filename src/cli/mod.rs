@@ -5,6 +5,7 @@ pub mod check_config;
 pub mod client;
 pub mod clock_flags;
 pub mod demo;
+pub mod dispose;
 pub mod doctor;
 pub mod exit;
 pub mod inspect;
@@ -12,6 +13,7 @@ pub mod records;
 pub mod release;
 pub mod run;
 mod say;
+pub mod scrub;
 pub mod seal;
 pub mod settle;
 pub mod simulate_aws;
@@ -45,6 +47,9 @@ enum Command {
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
     Release(release::Release),
+    Adopt(dispose::Adopt),
+    Discard(dispose::Discard),
+    Scrub(scrub::Scrub),
     Seal(seal::Seal),
     CheckConfig(check_config::CheckConfig),
     Doctor(doctor::DoctorArgs),
@@ -71,6 +76,9 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Release(args) => release::run(&args),
+        Command::Adopt(args) => dispose::adopt(&args),
+        Command::Discard(args) => dispose::discard(&args),
+        Command::Scrub(args) => scrub::run(&args),
         Command::Seal(args) => seal::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -24,7 +24,7 @@ pub type Failure = (u8, String);
 impl StateDir {
     /// The directory, for reading only, and its name.
     pub fn open(&self) -> Result<(RealDisk, PathBuf), Failure> {
-        let dir = self.dir.clone().map_or_else(|| self.configured(), Ok)?;
+        let dir = self.path()?;
         let shown = dir.display();
         let unreadable = |what: String| (exit::UNSAFE_LOG, format!("{shown}: {what}"));
         match std::fs::read_dir(dir.join(wal::DIR)) {
@@ -34,6 +34,11 @@ impl StateDir {
             }
             Err(error) => Err(unreadable(format!("{error}; run this as root or as the agent's own user"))),
         }
+    }
+
+    /// The directory, whatever is in it.
+    pub fn path(&self) -> Result<PathBuf, Failure> {
+        self.dir.clone().map_or_else(|| self.configured(), Ok)
     }
 
     fn configured(&self) -> Result<PathBuf, Failure> {

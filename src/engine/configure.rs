@@ -56,8 +56,8 @@ impl<D: Disk> Engine<D> {
         let setup = Setup {
             at: now,
             product_code: self.options.product_code.clone(),
-            // Metadata that is merely late does not take the instance's name away.
-            instance: self.options.instance.clone().or_else(|| self.state.instance.clone()),
+            // Only an entry of its own changes the name of a log that has one: see `whose`.
+            instance: self.state.instance.clone().or_else(|| self.options.instance.clone()),
             dimensions,
             window_ms: u64::try_from(self.options.window.as_millis()).unwrap_or(u64::MAX),
             late: self.options.late,

@@ -118,7 +118,7 @@ impl<D: Disk> Engine<D> {
                 "this machine's clock is in doubt: no hour is sealed and no record sent until AWS's clock confirms it",
             );
         }
-        self.state.instance.is_none().then_some("the instance's id is not known yet: nothing can be sealed")
+        self.state.name().is_none().then_some("the instance's id is not known yet: nothing can be sealed")
     }
 
     /// Whether an end is under way that could not close its hour yet.

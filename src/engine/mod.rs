@@ -23,6 +23,7 @@ mod stretch;
 mod take;
 mod tally;
 mod watch;
+mod whose;
 
 pub use code::Code;
 pub use ending::{EndSeen, EndUnderWay};
@@ -34,6 +35,7 @@ pub use sending::Sending;
 pub use settle::NotSettled;
 pub use take::{NewIncrement, Refusal, Taken};
 pub use tally::{Calls, Tally};
+pub use whose::{Decided, Disposal};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -171,6 +173,7 @@ impl<D: Disk> Engine<D> {
         engine.heed(reading)?;
         engine.started()?;
         engine.settle_interrupted(now)?;
+        engine.part_if_unsure(now)?;
         engine.configure(now)?;
         engine.commit(now)?;
         engine.index.wait(if engine.options.threads { INDEX_WAIT } else { INDEX_WAIT_ALONE });
@@ -216,6 +219,7 @@ impl<D: Disk> Engine<D> {
     /// Names the instance, once it is known.
     pub fn set_instance(&mut self, instance: String, now: Timestamp) -> Result<(), EngineError> {
         self.options.instance = Some(instance);
+        self.say_whose(now)?;
         self.configure(now)
     }
 
@@ -295,8 +299,9 @@ impl<D: Disk> Engine<D> {
     /// Does what is due: seals hours, closes records past their window. Durable when it returns.
     pub fn tick(&mut self, now: Timestamp) -> Result<(), LogError> {
         self.flush_building(now)?;
-        if self.state.instance.is_none() && self.options.instance.is_some() {
+        if self.state.name().is_none() && self.options.instance.is_some() {
             // It became known while there was no room to write it down.
+            self.say_whose(now)?;
             match self.configure(now) {
                 Err(EngineError::Log(error)) => return Err(error),
                 Err(error) => tracing::error!(%error, "the instance's name cannot be written down"),
@@ -306,7 +311,9 @@ impl<D: Disk> Engine<D> {
         // By a clock that is not believed nothing ends.
         let believed = self.state.clocks.doubt.is_none();
         self.alive_if_due(now, believed && self.is_seal_due(now))?;
-        if believed {
+        // Nor before it is certain whose records these are.
+        if believed && self.state.name().is_some() {
+            self.begin_if_due(now)?;
             self.seal_due(now)?;
             self.fix_anew_due(now)?;
             self.close_late(now)?;
@@ -330,7 +337,7 @@ impl<D: Disk> Engine<D> {
     }
 
     fn is_seal_due(&self, now: Timestamp) -> bool {
-        self.state.instance.is_some() && self.state.open_from.end().plus(self.options.grace) <= now
+        self.state.name().is_some() && self.state.open_from.end().plus(self.options.grace) <= now
     }
 
     /// Seals every hour whose grace is over. Before the instance is known hours stay open, for a record names it.

@@ -51,6 +51,8 @@ impl<D: Disk> Engine<D> {
         let next = match self.state.clocks.doubt {
             // Only a dry run, whose answer tells what time it is.
             Some(_) => self.outbox.when(now),
+            // Whose records these are is not certain.
+            None if self.state.name().is_none() => Next::Idle,
             None => self.outbox.next(&self.state, now, self.offset()),
         };
         match next {

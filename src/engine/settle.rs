@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::disk::Disk;
-use crate::entry::{Decision, Entry, Peer, RecordKey, Settled};
+use crate::entry::{Decision, Entry, Peer, Settled};
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::state::Phase;
 use crate::wal::LogError;
@@ -46,11 +46,7 @@ impl<D: Disk> Engine<D> {
         by: Peer,
         now: Timestamp,
     ) -> Result<Decision, NotSettled> {
-        let missing = || NotSettled::NoSuchRecord { dimension: dimension.to_owned(), hour };
-        let id = self.state.dimension_named(dimension).ok_or_else(missing)?;
-        let mut waiting = self.state.records.range(RecordKey::all_of(id, hour)).filter(|(_, r)| r.phase.with_person());
-        let (key, record) = waiting.next().ok_or_else(missing)?;
-        let key = *key;
+        let (key, record) = self.waiting(dimension, hour).ok_or_else(|| self.not_waiting(dimension, hour))?;
         if decision == Decision::Retry {
             if record.phase != Phase::Held {
                 let why =

@@ -9,6 +9,7 @@ mod record;
 mod setup;
 mod time;
 mod usage;
+mod whose;
 
 use bincode::Options as _;
 use serde::Serialize;
@@ -21,6 +22,7 @@ pub use record::{Allocation, Carry, Hold, Kept, Record, RecordKey, Request, Seal
 pub use setup::{Rules, Setup};
 pub use time::{Alive, ClockSeen, Started, Trust};
 pub use usage::{DimensionId, Increment, Peer, Run, Usage};
+pub use whose::{Disposed, Fate, Named, Parted};
 
 /// Every entry but the checkpoint, which carries the state itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,12 @@ pub enum Entry {
     Damaged(Damaged),
     /// A refused record under a mended product code.
     FixedAnew(FixedAnew),
+    /// The instance may be another one.
+    Parted(Parted),
+    /// Which one it is.
+    Named(Named),
+    /// A person's decision about another instance's usage.
+    Disposed(Disposed),
     /// This instance ends.
     End(End),
     /// It does not.
@@ -91,6 +99,12 @@ pub mod kind {
     pub const DAMAGED: u8 = 14;
     /// [`super::FixedAnew`]
     pub const FIXED_ANEW: u8 = 15;
+    /// [`super::Parted`]
+    pub const PARTED: u8 = 17;
+    /// [`super::Named`]
+    pub const NAMED: u8 = 18;
+    /// [`super::Disposed`]
+    pub const DISPOSED: u8 = 19;
     /// [`super::End`]
     pub const END: u8 = 20;
     /// [`super::CalledOff`]
@@ -155,6 +169,9 @@ impl Entry {
             Entry::Echo(_) => kind::ECHO,
             Entry::Damaged(_) => kind::DAMAGED,
             Entry::FixedAnew(_) => kind::FIXED_ANEW,
+            Entry::Parted(_) => kind::PARTED,
+            Entry::Named(_) => kind::NAMED,
+            Entry::Disposed(_) => kind::DISPOSED,
             Entry::End(_) => kind::END,
             Entry::CalledOff(_) => kind::CALLED_OFF,
         }
@@ -177,6 +194,9 @@ impl Entry {
             Entry::Echo(e) => encode(e),
             Entry::Damaged(e) => encode(e),
             Entry::FixedAnew(e) => encode(e),
+            Entry::Parted(e) => encode(e),
+            Entry::Named(e) => encode(e),
+            Entry::Disposed(e) => encode(e),
             Entry::End(e) => encode(e),
             Entry::CalledOff(e) => encode(e),
         }
@@ -199,6 +219,9 @@ impl Entry {
             kind::ECHO => Entry::Echo(decode(payload)?),
             kind::DAMAGED => Entry::Damaged(decode(payload)?),
             kind::FIXED_ANEW => Entry::FixedAnew(decode(payload)?),
+            kind::PARTED => Entry::Parted(decode(payload)?),
+            kind::NAMED => Entry::Named(decode(payload)?),
+            kind::DISPOSED => Entry::Disposed(decode(payload)?),
             kind::END => Entry::End(decode(payload)?),
             kind::CALLED_OFF => Entry::CalledOff(decode(payload)?),
             other => return Err(CodecError::Kind(other)),

@@ -43,6 +43,9 @@ impl State {
             Entry::End(_) | Entry::CalledOff(_) => {}
             Entry::Damaged(damaged) => self.apply_damaged(damaged),
             Entry::FixedAnew(fixed) => return self.apply_fixed_anew(fixed),
+            Entry::Parted(parted) => self.apply_parted(parted),
+            Entry::Named(named) => self.apply_named(named),
+            Entry::Disposed(disposed) => return self.apply_disposed(disposed),
         }
         Vec::new()
     }
@@ -131,7 +134,7 @@ impl State {
         self.try_refused_again(setup.at);
     }
 
-    fn apply_seal(&mut self, seal: &Seal) -> Vec<RecordState> {
+    pub(super) fn apply_seal(&mut self, seal: &Seal) -> Vec<RecordState> {
         let mut finished = Vec::new();
         for sealed in &seal.dimensions {
             self.apply_sealed(seal.hour, sealed, &mut finished);
@@ -249,6 +252,7 @@ impl State {
     }
 
     fn apply_settled(&mut self, settled: &Settled) -> Vec<RecordState> {
+        self.claim(settled.key);
         let waiting = self.records.get_mut(&settled.key).filter(|r| r.phase.with_person());
         let Some(record) = waiting else { return Vec::new() };
         record.decided = Some((settled.by, settled.at));

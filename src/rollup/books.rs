@@ -23,7 +23,7 @@ pub struct Books {
     pub pending: Amount,
     /// In records that AWS accepted.
     pub accepted: Amount,
-    /// In records that wait for a person or ended with one.
+    /// In records that wait for a person or ended with one, and what other instances left unsent.
     pub with_person: Amount,
     /// Given up past the window.
     pub expired: Amount,
@@ -108,6 +108,10 @@ impl State {
     /// The books of every dimension that was ever configured and billed: the units of one that another is made of stand
     /// in the books of that one.
     pub fn books(&self) -> Vec<Books> {
+        self.together().books_together()
+    }
+
+    fn books_together(&self) -> Vec<Books> {
         let dimensions = (0..).map(DimensionId).zip(&self.dimensions);
         let books =
             dimensions.map(|(id, dimension)| (self.is_source(id, self.open_from), self.books_of(id, dimension)));
@@ -115,7 +119,7 @@ impl State {
     }
 
     /// Usage in hours that are not sealed, as it will be billed.
-    fn open_usage(&self, id: DimensionId, dimension: &DimensionState) -> Amount {
+    pub(super) fn open_usage(&self, id: DimensionId, dimension: &DimensionState) -> Amount {
         let hours: BTreeSet<Hour> = if dimension.has_sources() {
             self.dimensions.iter().flat_map(|d| d.open.keys().copied()).collect()
         } else {
@@ -132,13 +136,14 @@ impl State {
         };
         let totals = &dimension.totals;
         let open = self.open_usage(id, dimension);
+        let (open_elsewhere, set_aside) = self.set_aside_of(id);
         Books {
             dimension: dimension.rules.name.clone(),
-            received: totals.sealed + open,
+            received: totals.sealed + open + open_elsewhere,
             open: open + dimension.carry_value(),
             pending: in_records(|r| r.phase == Phase::Pending),
             accepted: totals.accepted,
-            with_person: in_records(|r| r.phase.with_person()),
+            with_person: in_records(|r| r.phase.with_person()) + set_aside,
             expired: totals.expired,
             included: totals.included,
             discarded: totals.discarded,

@@ -1,9 +1,13 @@
 //! What the state holds beside the fields whose layout is frozen, and how that stands in a checkpoint: as numbered
 //! sections, which a new fact joins without touching the old ones.
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::State;
+use super::foreign::Parting;
 use crate::entry::{self, CodecError};
 use crate::hour::Timestamp;
 
@@ -12,11 +16,20 @@ use crate::hour::Timestamp;
 pub struct More {
     /// Since when something is to be sent and AWS has given no final word on anything; see [`super::waiting`].
     pub waiting_since: Option<Timestamp>,
+    /// What stands apart until it is known which instance this is.
+    pub parting: Option<Parting>,
+    /// What other instances left unsent, by name, each as a state of its own; see [`super::foreign`].
+    pub others: BTreeMap<String, State>,
+    /// This instance began in the log of another one while the clock was in doubt: its first hour is not known yet.
+    pub begun_in_doubt: bool,
 }
 
 /// Numbers of sections. A number is never used for anything else, and what stands in it never changes its layout.
 mod number {
     pub(super) const WAITING_SINCE: u16 = 1;
+    pub(super) const PARTING: u16 = 10;
+    pub(super) const OTHERS: u16 = 11;
+    pub(super) const BEGUN_IN_DOUBT: u16 = 12;
 }
 
 /// As it stands in a checkpoint.
@@ -29,9 +42,12 @@ pub(super) struct Section {
 impl More {
     pub(super) fn sections(&self) -> Result<Vec<Section>, CodecError> {
         // All of them by name, so that a new one cannot be forgotten here.
-        let More { waiting_since } = self;
+        let More { waiting_since, parting, others, begun_in_doubt } = self;
         let mut sections = Vec::new();
         put(&mut sections, number::WAITING_SINCE, waiting_since)?;
+        put(&mut sections, number::PARTING, parting)?;
+        put(&mut sections, number::OTHERS, others)?;
+        put(&mut sections, number::BEGUN_IN_DOUBT, begun_in_doubt)?;
         Ok(sections)
     }
 
@@ -40,6 +56,9 @@ impl More {
         for Section { number, content } in sections {
             match number {
                 number::WAITING_SINCE => more.waiting_since = entry::decode(&content)?,
+                number::PARTING => more.parting = entry::decode(&content)?,
+                number::OTHERS => more.others = entry::decode(&content)?,
+                number::BEGUN_IN_DOUBT => more.begun_in_doubt = entry::decode(&content)?,
                 other => return Err(CodecError::Section(other)),
             }
         }

@@ -28,7 +28,7 @@ impl State {
     /// The refused records that carry another product code than the one in force, fixed anew with it; for a log entry each.
     /// Those whose window has passed stay as they are: nothing could be sent.
     pub fn fix_anew(&self, now: Timestamp) -> Vec<Record> {
-        let Some(instance) = self.instance.as_deref() else { return Vec::new() };
+        let Some(instance) = self.name() else { return Vec::new() };
         let refused = self.records.values().filter(|r| r.is_refused() && r.deadline(self.window) >= now);
         let wrong = refused.filter(|r| r.record.request.product_code != self.product_code);
         wrong.map(|old| self.under_this_product(&old.record, instance)).collect()

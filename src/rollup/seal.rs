@@ -24,8 +24,8 @@ const UNITS_MAX: i64 = 1 << 53;
 
 impl State {
     /// What closes `hour` and the hours after it through `through`, in which nothing happened. Changes nothing:
-    /// the seal is written to the log and then folded in like every entry. `None` until the instance is known, for it
-    /// is part of the request.
+    /// the seal is written to the log and then folded in like every entry. `None` until it is certain
+    /// which instance this is, for that is part of the request.
     pub fn seal(&self, hour: Hour, through: Hour, at: Timestamp) -> Option<Seal> {
         self.close(hour, through, at, None)
     }
@@ -38,7 +38,7 @@ impl State {
     }
 
     fn close(&self, hour: Hour, through: Hour, at: Timestamp, early: Option<Timestamp>) -> Option<Seal> {
-        let instance = self.instance.as_deref()?;
+        let instance = self.name()?;
         let mut dimensions = Vec::new();
         for (number, dimension) in self.dimensions.iter().enumerate() {
             let id = DimensionId(u16::try_from(number).ok()?);

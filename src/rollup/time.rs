@@ -23,6 +23,10 @@ pub(super) fn moment(entry: &Entry) -> Option<Timestamp> {
         Entry::Released(e) => Some(e.at),
         Entry::FixedAnew(e) => Some(e.at),
         Entry::Damaged(e) => Some(e.at),
+        Entry::Named(e) => Some(e.at),
+        Entry::Disposed(e) => Some(e.at),
+        // The start before it has told.
+        Entry::Parted(_) => None,
         Entry::End(e) => Some(e.at),
         Entry::CalledOff(e) => Some(e.at),
         Entry::Started(_) | Entry::Alive(_) | Entry::Clock(_) | Entry::Echo(_) => None,
@@ -54,8 +58,7 @@ impl State {
             Trust::Doubted { expected, known } => self.clocks.doubted(&seen.reading, expected, known),
             Trust::Confirmed => {
                 self.clocks.confirmed(&seen.reading);
-                let hour = self.current_hour(seen.reading.at);
-                self.dimensions.iter_mut().for_each(|d| d.recall(hour, seen.reading.at));
+                self.recall(seen.reading.at);
             }
         }
     }
@@ -64,7 +67,7 @@ impl State {
 impl DimensionState {
     /// Takes usage that a clock ahead of its time put into hours after `hour` back into it. Nothing of it is lost: only
     /// of distinct ids, which hours do not remember, the larger count stands, so that none is billed twice.
-    fn recall(&mut self, hour: Hour, now: Timestamp) {
+    pub(super) fn recall(&mut self, hour: Hour, now: Timestamp) {
         let ahead = self.open.split_off(&hour.next());
         for (_, from) in ahead {
             let into = self.open_hour(hour);

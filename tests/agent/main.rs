@@ -14,6 +14,7 @@ mod answers;
 mod aws;
 mod cli;
 mod clocks;
+mod clones;
 mod connection;
 mod crash;
 mod doctor;

@@ -209,7 +209,7 @@ impl World {
     /// Every record, as `records --json` shows it.
     pub fn records(&mut self) -> Vec<RecordView> {
         let engine = self.engine();
-        let current = engine.state().records.values().cloned().collect();
+        let current = view::current(engine.state());
         view::records(current, engine.index().history().unwrap()).unwrap()
     }
 

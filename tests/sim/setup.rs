@@ -129,6 +129,8 @@ impl Config {
 }
 
 pub const INSTANCE: &str = "i-1";
+/// The instances that a log may wake up on.
+pub const NAMES: [&str; 3] = [INSTANCE, "i-2", "i-3"];
 
 /// The usual options with segments of another length, and a clock that nobody doubts.
 pub fn options(segment_bytes: u64) -> Options {

@@ -61,11 +61,13 @@ enum Held {
 #[derive(Debug, Clone)]
 pub struct Aws {
     pub mode: Mode,
-    held: BTreeMap<(String, Hour), Held>,
+    /// Whose role session the requests carry: AWS counts by instance.
+    pub who: usize,
+    held: BTreeMap<(usize, String, Hour), Held>,
     asked: BTreeMap<String, (Request, u64)>,
     pub refused: BTreeSet<String>,
     /// Requests that are still under way after their sender gave up.
-    in_transit: Vec<(Timestamp, Request)>,
+    in_transit: Vec<(Timestamp, usize, Request)>,
     /// The window counts from the hour's first second, not from the timestamp: AWS does not say which.
     strict: bool,
     /// How far the `Date` of a proxy in between is off, in milliseconds.
@@ -82,6 +84,7 @@ impl Aws {
     pub fn new(strict: bool) -> Self {
         Aws {
             mode: Mode::Fine,
+            who: 0,
             held: BTreeMap::new(),
             asked: BTreeMap::new(),
             refused: BTreeSet::new(),
@@ -100,29 +103,34 @@ impl Aws {
 
     /// Whether this very request is held.
     pub fn holds(&self, request: &Request) -> bool {
-        let place = (request.dimension.clone(), request.timestamp.hour());
-        matches!(self.held.get(&place), Some(Held::Ours(held)) if held == request)
+        self.ours().any(|(_, held)| held == request)
     }
 
     /// Everything of ours.
-    pub fn ours(&self) -> impl Iterator<Item = &Request> {
-        self.held.values().filter_map(|held| match held {
-            Held::Ours(request) => Some(request),
+    pub fn ours(&self) -> impl Iterator<Item = (usize, &Request)> {
+        self.held.iter().filter_map(|((who, _, _), held)| match held {
+            Held::Ours(request) => Some((*who, request)),
             Held::Foreign => None,
         })
     }
 
     /// Puts another quantity there, as another agent under the same name would.
     pub fn meter_otherwise(&mut self, dimension: &str, hour: Hour) {
-        self.held.entry((dimension.to_owned(), hour)).or_insert(Held::Foreign);
+        self.held.entry((self.who, dimension.to_owned(), hour)).or_insert(Held::Foreign);
     }
 
     /// Lets requests arrive that were under way until `now`; `all`: the others too.
     pub fn arrive(&mut self, now: Timestamp, all: bool) -> Result<(), String> {
-        let (here, later) = std::mem::take(&mut self.in_transit).into_iter().partition(|(at, _)| all || *at <= now);
+        let (here, later) = std::mem::take(&mut self.in_transit).into_iter().partition(|(at, ..)| all || *at <= now);
         self.in_transit = later;
-        let here: Vec<(Timestamp, Request)> = here;
-        here.iter().try_for_each(|(at, request)| self.process(request, false, (*at).min(now)).map(drop))
+        let here: Vec<(Timestamp, usize, Request)> = here;
+        let now_at = self.who;
+        let arrived = here.iter().try_for_each(|(at, who, request)| {
+            self.who = *who;
+            self.process(request, false, (*at).min(now)).map(drop)
+        });
+        self.who = now_at;
+        arrived
     }
 
     /// One call, by AWS's clock.
@@ -153,7 +161,7 @@ impl Aws {
                     0 => self.process(request, dry, now).map(drop)?,
                     1 if !dry => {
                         let at = now.plus(Duration::from_secs(rng.u64(1..300)));
-                        self.in_transit.push((at, request.clone()));
+                        self.in_transit.push((at, self.who, request.clone()));
                     }
                     _ => {}
                 }
@@ -203,14 +211,14 @@ impl Aws {
         if dry {
             return Ok((Outcome::DryRunPassed, Proof::Nothing));
         }
-        match self.held.get(&(request.dimension.clone(), hour)) {
+        match self.held.get(&(self.who, request.dimension.clone(), hour)) {
             Some(Held::Foreign) => return Ok((error("DuplicateRequest", 400), Proof::Conflict)),
             Some(Held::Ours(held)) if held != request => {
                 return Err(format!("two requests for one hour: {held:?} and {request:?}"));
             }
             _ => {}
         }
-        self.held.insert((request.dimension.clone(), hour), Held::Ours(request.clone()));
+        self.held.insert((self.who, request.dimension.clone(), hour), Held::Ours(request.clone()));
         let metering_record_id = format!("id-{}-{hour}", request.dimension);
         Ok((Outcome::Accepted { metering_record_id }, Proof::Accepted))
     }

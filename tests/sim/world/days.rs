@@ -47,9 +47,20 @@ fn draw(rng: &mut Rng) -> What {
         191 => What::Foreign(rng.usize(0..DIMENSIONS.len())),
         192 => What::Date([0, 0, 7 * 3600, -7 * 3600, 200, -900][rng.usize(0..6)]),
         193 => What::Instance,
-        194..200 => What::Settle,
+        194 => What::Late,
+        195..200 => What::Settle,
         200..206 => What::End(rng.bool()),
         _ => What::CallOff(rng.u8(0..3) != 0),
+    }
+}
+
+/// The log wakes up somewhere, metadata comes late or not, a person decides.
+fn whose(rng: &mut Rng) -> What {
+    match rng.u8(0..9) {
+        0..4 => What::Wake(rng.usize(0..3), rng.bool()),
+        4..6 => What::Dispose(rng.u8(0..3) != 0),
+        6 => What::Late,
+        _ => What::Instance,
     }
 }
 
@@ -84,8 +95,10 @@ fn fault(rng: &mut Rng) -> Fault {
 fn day(seed: u64) -> Vec<Step> {
     let mut rng = Rng::with_seed(seed);
     let n = rng.usize(20..120);
+    // One day in three the log is copied and moved.
     let step = |rng: &mut Rng| match rng.u8(0..12) {
         0 if has_index(seed) => What::Index(index(rng)),
+        1 if seed.is_multiple_of(3) => whose(rng),
         _ => draw(rng),
     };
     (0..n).map(|_| Step(rng.u64(0..1 << 32), step(&mut rng))).collect()

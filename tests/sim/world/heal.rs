@@ -24,6 +24,7 @@ impl World {
         for round in 0.. {
             self.step(Step(round, What::Run(7200)))?;
             self.step(Step(round, What::Settle))?;
+            self.step(Step(round, What::Dispose(round % 3 != 0)))?;
             if self.is_drained() {
                 break;
             }
@@ -57,6 +58,7 @@ impl World {
 
     fn is_drained(&self) -> bool {
         self.flight.is_none()
+            && self.ledger.unsent_elsewhere().is_none()
             && self.ledger.records.values().all(|r| !waits(r.place))
             && self.ledger.dimensions.iter().all(Dimension::is_drained)
     }
@@ -67,7 +69,8 @@ impl World {
         for (at, dimension) in self.ledger.dimensions.iter().enumerate() {
             let own = self.ledger.columns(at);
             let mine = || self.ledger.records.iter().filter(|(key, _)| usize::from(key.dimension.0) == at);
-            let at_aws: i128 = mine().filter(|(_, r)| self.aws.holds(&r.request)).map(|(_, r)| r.value).sum();
+            let at_aws: i128 =
+                mine().filter(|(_, r)| !r.elsewhere && self.aws.holds(&r.request)).map(|(_, r)| r.value).sum();
             if own.received + own.rounded != at_aws + own.expired + own.discarded + own.remainder {
                 return Err(format!("{} ends uneven: AWS holds {at_aws} of {own:?}", dimension.name));
             }

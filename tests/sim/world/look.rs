@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use meterd::engine::Engine;
-use meterd::entry::{Ending, Entry, RecordKey, Verdict};
+use meterd::entry::{Ending, Entry, Fate, RecordKey, Verdict};
 use meterd::rollup::state::RecordState;
 use meterd::wal::open;
 
@@ -14,6 +14,7 @@ use super::ledger::Place;
 use crate::cuts;
 use crate::disk::SimDisk;
 use crate::machine::{self, CHECKPOINT, Fact};
+use crate::setup::{DIMENSIONS, NAMES, PLAIN};
 
 impl World {
     /// What was explored.
@@ -42,6 +43,10 @@ impl World {
             ("expired", ended(Place::Expired)),
             ("in doubt", ever(|e| matches!(e, Entry::Closed(c) if c.ending == Ending::InDoubt))),
             ("conflicts", ever(|e| matches!(e, Entry::Answered(a) if a.verdict == Verdict::Conflict))),
+            ("changes of the name", ever(|e| matches!(e, Entry::Named(_)))),
+            ("starts without a name", ever(|e| matches!(e, Entry::Parted(_)))),
+            ("adopted", ever(|e| matches!(e, Entry::Disposed(d) if matches!(d.fate, Fate::Adopted { .. })))),
+            ("discarded", ever(|e| matches!(e, Entry::Disposed(d) if matches!(d.fate, Fate::Discarded { .. })))),
             ("ends", ever(|e| matches!(e, Entry::End(_)))),
             ("ends called off", ever(|e| matches!(e, Entry::CalledOff(_)))),
             ("hours sealed early", ever(|e| matches!(e, Entry::Seal(s) if s.at < s.hour.end()))),
@@ -157,6 +162,13 @@ impl World {
                 return Err(format!("record {key} is {record:?}, not {known:?}"));
             }
         }
+        for (name, other) in &self.ledger.others {
+            let there = state.more.others.get(name).map(|other| other.records.keys().copied().collect::<Vec<_>>());
+            let known: Vec<RecordKey> = other.records.keys().copied().collect();
+            if there.unwrap_or_default() != known {
+                return Err(format!("of {name} not {known:?} are set aside"));
+            }
+        }
         let waits = |place: Place| place == Place::Pending || place.with_person();
         let missing = self.ledger.records.iter().find(|(key, r)| waits(r.place) && !state.records.contains_key(key));
         missing.map_or(Ok(()), |(key, r)| Err(format!("record {key} is gone: {r:?}")))
@@ -165,14 +177,28 @@ impl World {
     /// AWS has what it is said to have, and nothing that was carried or given up.
     fn compare_aws(&self) -> Result<(), String> {
         let mut held: BTreeMap<&str, i128> = BTreeMap::new();
+        let others = self.ledger.others.values().flat_map(|other| other.records.values());
         let tokens: BTreeMap<&str, &super::ledger::Record> =
-            self.ledger.records.values().map(|r| (r.request.client_token.as_str(), r)).collect();
-        for request in self.aws.ours() {
+            self.ledger.records.values().chain(others).map(|r| (r.request.client_token.as_str(), r)).collect();
+        let mut billed: BTreeMap<(usize, &str), i128> = BTreeMap::new();
+        for (who, request) in self.aws.ours() {
             let record = tokens.get(request.client_token.as_str()).ok_or("AWS holds what nobody sealed")?;
+            *billed.entry((who, request.dimension.as_str())).or_default() += record.value;
+            if record.elsewhere {
+                continue;
+            }
             if matches!(record.place, Place::Carried | Place::Expired | Place::Discarded) {
                 return Err(format!("AWS holds a record, and it is {:?}: {request:?}", record.place));
             }
             *held.entry(request.dimension.as_str()).or_default() += record.value;
+        }
+        // Nobody is billed for what another instance took, unless a person said so. Of what adds up and is not rounded.
+        for ((who, name), billed) in billed {
+            let Some(at) = DIMENSIONS.iter().position(|d| d.name == name && d.name == PLAIN) else { continue };
+            let mine = self.ledger.mine.get(NAMES[who]).and_then(|sums| sums.get(at)).copied().unwrap_or(0);
+            if billed > mine {
+                return Err(format!("{} is billed {billed} of {name}, and took {mine}", NAMES[who]));
+            }
         }
         for record in self.ledger.records.values().filter(|r| r.place == Place::Accepted) {
             if !self.aws.holds(&record.request) {

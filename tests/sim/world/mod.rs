@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use meterd::engine::{self, Engine};
+use meterd::engine::{self, Engine, Options};
 use meterd::entry::{RecordKey, Request};
 use meterd::hour::{Reading, Timestamp};
 use meterd::wal::LogError;
@@ -37,7 +37,7 @@ use meterd::wal::LogError;
 use super::cuts;
 use super::disk::{Fault, SimDisk};
 use super::machine::{Fact, NOW};
-use super::setup::{Config, DIMENSIONS, INSTANCE};
+use super::setup::{Config, DIMENSIONS, NAMES};
 use aws::{Answer, Aws, Mode};
 use index::{IndexDir, Loss};
 use ledger::Ledger;
@@ -78,6 +78,12 @@ pub enum What {
     Configure,
     /// Instance metadata is there at last.
     Instance,
+    /// The process dies, and the next start finds metadata late.
+    Late,
+    /// The log wakes up on this instance, which another boot is of anyway; metadata is there, or late.
+    Wake(usize, bool),
+    /// A person decides about what another instance left: adopted, or discarded.
+    Dispose(bool),
     /// A person decides about a record that waits for one.
     Settle,
     /// This instance ends, as a person says (`true`) or as metadata does.
@@ -253,6 +259,16 @@ impl World {
                 self.die(None);
                 self.config = Config::drawn(&mut self.rng);
             }
+            What::Late => {
+                self.die(None);
+                self.named = false;
+            }
+            What::Wake(who, named) => {
+                let cut = self.rng.bool().then_some(salt);
+                self.die(cut);
+                self.boot = (self.boot.0.wrapping_add(1), self.time);
+                (self.aws.who, self.named) = (who, named);
+            }
             What::Index(loss) => {
                 self.die(None);
                 if let Some(index) = &mut self.index {
@@ -309,6 +325,7 @@ impl World {
                 self.name_instance()
             }
             What::Settle => self.settle(),
+            What::Dispose(adopt) => self.dispose(adopt),
             What::End(asked) => self.end_of_instance(asked),
             What::CallOff(asked) => self.call_off(asked),
             _ => Ok(()),
@@ -317,8 +334,8 @@ impl World {
 
     fn name_instance(&mut self) -> Result<(), String> {
         let now = self.now();
-        let Some(engine) = self.engine.as_mut().filter(|e| e.state().instance.is_none()) else { return Ok(()) };
-        match engine.set_instance(INSTANCE.into(), now) {
+        let Some(engine) = self.engine.as_mut().filter(|e| e.state().name().is_none()) else { return Ok(()) };
+        match engine.set_instance(NAMES[self.aws.who].into(), now) {
             Err(engine::EngineError::Log(error)) => self.done(Err(error)).map(drop),
             Err(error) => Err(format!("the instance's name: {error}")),
             Ok(()) => {
@@ -404,8 +421,10 @@ impl World {
         let (now, reading) = (self.now(), self.reading());
         let again = (!self.faulty && self.rng.u8(0..4) == 0).then(|| self.disk.fork());
         let slow = if self.rng.u8(0..4) == 0 { self.rng.u32(1..30) } else { 0 };
+        let options =
+            Options { instance: self.named.then(|| NAMES[self.aws.who].to_owned()), ..self.config.options(true) };
         let open = |disk: SimDisk, index: Option<&IndexDir>| {
-            Engine::open(Arc::new(disk), self.config.options(self.named), reading, |log| index::open(index, log, slow))
+            Engine::open(Arc::new(disk), options.clone(), reading, |log| index::open(index, log, slow))
         };
         match open(self.disk.clone(), self.index.as_ref()) {
             Ok(engine) => self.engine = Some(engine),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use meterd::engine::{NotSettled, Sending};
+use meterd::engine::{Disposal, NotSettled, Sending};
 use meterd::entry::{Decision, Peer, RecordKey, Request, Verdict};
 use meterd::hour::{Hour, Timestamp};
 use meterd::wal::LogError;
@@ -11,6 +11,7 @@ use meterd::wal::LogError;
 use super::aws::Proof;
 use super::ledger::Place;
 use super::{Flight, World};
+use crate::setup::NAMES;
 
 /// Calls in one stretch of work, so that no day is all back-off.
 const CALLS_MAX: u64 = 40;
@@ -121,6 +122,9 @@ impl World {
         // Without a commit of ours: the attempt must be durable already.
         self.look()?;
         let of = |what: &str| Err(format!("record {key} is sent {what}"));
+        if self.ledger.name != NAMES[self.aws.who] {
+            return of("by another instance than its own");
+        }
         if self.doubt {
             return of("while another one is in doubt and AWS has not spoken since");
         }
@@ -216,7 +220,7 @@ impl World {
         }
         self.commit()?;
         let engine = self.engine();
-        let can = engine.state().instance.is_some() && engine.state().clocks.doubt.is_none();
+        let can = engine.state().name().is_some() && engine.state().clocks.doubt.is_none();
         let closed = engine.ending().and_then(|ending| ending.closed);
         let fits = closed == can.then(|| now.hour()) && (!can || engine.state().open_from > now.hour());
         // Asked for once more it changes nothing.
@@ -248,13 +252,13 @@ impl World {
         self.commit()?;
         self.aws.arrive(self.time, true)?;
         let now = self.now();
-        let waiting: Vec<RecordKey> =
-            self.ledger.records.iter().filter(|(_, r)| r.place.with_person()).map(|(key, _)| *key).collect();
-        let (Some(key), Some(engine)) = (self.rng.choice(&waiting), &mut self.engine) else { return Ok(()) };
-        let record = &self.ledger.records[key];
+        let own = self.ledger.records.iter().filter(|(_, r)| r.place.with_person()).map(|(key, r)| (*key, r.clone()));
+        let elsewhere = self.ledger.in_doubt_elsewhere().map(|(key, r)| (key, r.clone()));
+        let waiting: Vec<_> = own.chain(elsewhere).collect();
+        let (Some((key, record)), Some(engine)) = (self.rng.choice(&waiting), &mut self.engine) else { return Ok(()) };
         let decision = match record.place {
             _ if self.aws.holds(&record.request) => Decision::Accepted,
-            Place::Held if self.rng.bool() => Decision::Retry,
+            Place::Held if !record.in_doubt && self.rng.bool() => Decision::Retry,
             _ if self.rng.bool() => Decision::Carry,
             _ => Decision::WriteOff,
         };
@@ -268,6 +272,27 @@ impl World {
             Err(NotSettled::Log(error)) => self.done(Err(error)).map(drop),
             Err(NotSettled::DoesNotFit(_)) if decision == Decision::Retry && late => Ok(()),
             Err(error) => Err(format!("{decision:?} for {key}: {error}")),
+        }
+    }
+
+    /// A person decides about what another instance left.
+    pub(super) fn dispose(&mut self, adopt: bool) -> Result<(), String> {
+        self.commit()?;
+        let disposal = if adopt { Disposal::Adopt } else { Disposal::Discard };
+        let (now, other) = (self.now(), self.ledger.unsent_elsewhere().map(str::to_owned));
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        let lost = engine.state().clocks.doubt.is_some() || engine.state().more.begun_in_doubt;
+        let unsure = lost || engine.state().name().is_none();
+        match (engine.dispose(disposal, other.as_deref(), Peer::default(), now), other) {
+            (Ok(_), Some(_)) => {
+                (self.tick_at, self.submit_at) = (now, now);
+                self.commit()
+            }
+            (Err(NotSettled::Log(error)), _) => self.done(Err(error)).map(drop),
+            (Err(NotSettled::DoesNotFit(_)), None) => Ok(()),
+            // What may have been taken is not adopted.
+            (Err(NotSettled::DoesNotFit(why)), _) if adopt && (unsure || why.contains("may have been sent")) => Ok(()),
+            (told, other) => Err(format!("{disposal:?} of {other:?}: {told:?}")),
         }
     }
 }

@@ -20,12 +20,16 @@ impl Ledger {
     /// Where every unit of a dimension is.
     pub fn columns(&self, at: usize) -> Columns {
         let dimension = &self.dimensions[at];
-        let open: i128 = dimension.open.iter().map(|(hour, open)| dimension.measured(*hour, open)).sum();
+        let open = self.open(at);
+        let elsewhere: i128 = self.others.values().map(|other| other.open(at)).sum();
+        let set_aside: i128 = self.others.values().map(|other| other.everything(at)).sum();
         let carry: i128 = dimension.carry.iter().map(|carry| carry.value).sum();
         let mine = self.records.iter().filter(|(key, _)| usize::from(key.dimension.0) == at);
         let mut columns = Columns {
-            received: dimension.sealed + open,
+            received: dimension.sealed + open + elsewhere,
             open: open + carry,
+            with_person: set_aside,
+            discarded: dimension.given_up,
             rounded: dimension.rounded,
             remainder: dimension.remainder.values().sum(),
             ..Columns::default()

@@ -3,6 +3,7 @@
 //! whether an entry was durable in time, nor what AWS holds (`look.rs` compares with those).
 
 mod columns;
+mod others;
 mod outcomes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,8 @@ pub struct Record {
     /// AWS answers for others and not for it: later hours need not wait for it.
     stuck: bool,
     pub last: Option<Verdict>,
+    /// Another instance's, and given up here: what became of it there nobody here can tell.
+    pub elsewhere: bool,
 }
 
 /// An increment as the log has it.
@@ -84,6 +87,8 @@ pub struct Dimension {
     carry: Vec<Carry>,
     sealed: i128,
     pub rounded: i128,
+    /// Of other instances, and not in records.
+    pub given_up: i128,
     /// Everything that was ever reported, whatever is measured of it.
     pub reported: i128,
 }
@@ -105,6 +110,12 @@ pub struct Ledger {
     /// By user and key: the last increment with it, when it was taken, and how many entries there were.
     pub keys: BTreeMap<(u32, String), (u64, Timestamp, usize)>,
     pub open_from: Option<Hour>,
+    /// Whose log it is, and what others left in it.
+    pub name: String,
+    pub others: BTreeMap<String, Ledger>,
+    apart: Option<others::Apart>,
+    /// What each instance took and was given, by dimension.
+    pub mine: BTreeMap<String, Vec<i128>>,
     pub window: Duration,
     /// The clock on the wall is not believed: nothing is sealed, closed or sent by it.
     pub doubt: bool,
@@ -134,6 +145,16 @@ impl Dimension {
             Measure::Max => open.max,
             Measure::Last => open.last.1,
             _ => open.total.values().sum(),
+        }
+    }
+
+    /// Takes usage that a clock ahead of its time put into later hours back into this one.
+    fn recall(&mut self, now: Timestamp, current: Hour) {
+        for (_, ahead) in self.open.split_off(&current.next()) {
+            let open = self.open.entry(current).or_default();
+            ahead.total.into_iter().for_each(|(tags, n)| *open.total.entry(tags).or_default() += n);
+            open.max = open.max.max(ahead.max);
+            open.last = (now, ahead.last.1);
         }
     }
 
@@ -175,6 +196,9 @@ impl Ledger {
             Entry::Started(started) => started.reading.at,
             Entry::Alive(alive) => alive.reading.at,
             Entry::Clock(seen) => seen.reading.at,
+            Entry::Parted(parted) => parted.reading.at,
+            Entry::Named(named) => named.at,
+            Entry::Disposed(disposed) => disposed.at,
             Entry::Echo(_) | Entry::Damaged(_) => self.moments.last().copied().unwrap_or_default(),
         };
         self.moments.push(moment);
@@ -189,6 +213,9 @@ impl Ledger {
             Entry::Answered(answered) => self.answered(answered),
             Entry::Closed(closed) => self.closed(closed),
             Entry::Settled(settled) => self.settled(settled),
+            Entry::Parted(parted) => self.parted(parted),
+            Entry::Named(named) => self.named(named),
+            Entry::Disposed(disposed) => self.disposed(disposed),
             Entry::Clock(seen) => {
                 self.clock(seen);
                 Ok(())
@@ -196,7 +223,7 @@ impl Ledger {
             Entry::End(end) => {
                 self.ends += 1;
                 // By a clock that nobody believes, and for nobody, no hour is closed.
-                self.ending = Some(!self.doubt && self.named && self.is_ahead(end.at));
+                self.ending = Some(!self.doubt && self.named && self.apart.is_none() && self.is_ahead(end.at));
                 self.asked |= end.by.is_some();
                 Ok(())
             }
@@ -224,14 +251,8 @@ impl Ledger {
             return;
         }
         let (now, current) = (seen.reading.at, self.current(seen.reading.at));
-        for dimension in &mut self.dimensions {
-            for (_, ahead) in dimension.open.split_off(&current.next()) {
-                let open = dimension.open.entry(current).or_default();
-                ahead.total.into_iter().for_each(|(tags, n)| *open.total.entry(tags).or_default() += n);
-                open.max = open.max.max(ahead.max);
-                open.last = (now, ahead.last.1);
-            }
-        }
+        self.dimensions.iter_mut().for_each(|dimension| dimension.recall(now, current));
+        self.recall_apart(now, current);
     }
 
     fn current(&self, now: Timestamp) -> Hour {
@@ -254,6 +275,12 @@ impl Ledger {
         self.named = setup.instance.is_some();
         self.window = Duration::from_millis(setup.window_ms);
         (self.late, self.zero_records) = (setup.late, setup.zero_records);
+        if let Some(name) = setup.instance.as_ref().filter(|_| self.name.is_empty()) {
+            // What came before belongs to the first name.
+            self.name.clone_from(name);
+            let before = self.mine.remove("").unwrap_or_default();
+            self.mine.insert(name.clone(), before);
+        }
         // What AWS refused may be mended now: it is tried again while it can be.
         let window = self.window;
         let in_time = |r: &&mut Record| r.place == Place::Held && setup.at <= r.request.timestamp.plus(window);
@@ -333,6 +360,7 @@ impl Ledger {
         if moment >= open.last.0 {
             open.last = (moment, quantity);
         }
+        self.took(at, quantity);
         self.increments.push(Taken {
             dimension: at,
             quantity: i.quantity,
@@ -451,6 +479,7 @@ impl Ledger {
             too_old: false,
             stuck: false,
             last: None,
+            elsewhere: false,
         };
         must(self.records.insert(key, record).is_none(), || "sealed twice".into())
     }

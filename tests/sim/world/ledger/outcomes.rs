@@ -67,6 +67,7 @@ impl Ledger {
     }
 
     pub(super) fn settled(&mut self, settled: &Settled) -> Result<(), String> {
+        self.claim(settled.key);
         let record = self.records.get_mut(&settled.key).ok_or("a decision on no record")?;
         must(record.place.with_person(), || format!("nobody was asked: {settled:?}"))?;
         match settled.decision {
