@@ -61,7 +61,7 @@ fn scrub(args: &Scrub) -> Result<(), Failure> {
     }
     let lock = Lock::take(&dir).map_err(|error| match error {
         LockError::InUse { .. } => (exit::IN_USE, format!("{error}; stop the agent first")),
-        LockError::Io { .. } => (exit::IN_USE, error.to_string()),
+        LockError::Ending { .. } | LockError::Io { .. } => (exit::IN_USE, error.to_string()),
     })?;
     let unsent = if dir.join(wal::DIR).exists() { unsent(args, &dir)? } else { Vec::new() };
     if !unsent.is_empty() && !args.discard_unsent {
