@@ -194,16 +194,15 @@ class Container:
         needs("systemd-nspawn", "nsenter")
         self.root, self.console = root, console
         self.nspawn = None
+        unified = Path("/sys/fs/cgroup/unified")
+        self.group = (unified if unified.is_dir() else Path("/sys/fs/cgroup")) / f"meterd-boot-{os.getpid()}"
 
     def boot(self):
         """Switches it on; returns when its systemd can be talked to."""
-        unified = Path("/sys/fs/cgroup/unified")
-        group = (unified if unified.is_dir() else Path("/sys/fs/cgroup")) / f"meterd-boot-{os.getpid()}"
-
         def into_a_group_of_its_own():
             # A systemd of its own wants a cgroup of its own; an unprivileged host may not give one.
-            group.mkdir(exist_ok=True)
-            (group / "cgroup.procs").write_text(str(os.getpid()))
+            self.group.mkdir(exist_ok=True)
+            (self.group / "cgroup.procs").write_text(str(os.getpid()))
 
         command = ["systemd-nspawn", "--quiet", "--boot", "-D", str(self.root), f"--machine=meterd-boot-{os.getpid()}"]
         command += ["--private-network", "--register=no", "--keep-unit", "--console=pipe"]
@@ -266,6 +265,9 @@ class Container:
             sys.exit("FAILED: the container does not end")
 
     def kill(self):
-        if self.nspawn and self.nspawn.poll() is None:
-            self.nspawn.send_signal(signal.SIGKILL)
+        """Ends it with all that runs in it, which would outlive systemd-nspawn and hold on to its file systems."""
+        if self.group.is_dir():
+            (self.group / "cgroup.kill").write_text("1")
+        if self.nspawn:
+            self.nspawn.kill()
             self.nspawn.wait()
