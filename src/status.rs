@@ -1,7 +1,6 @@
 //! Whether metering works, and if not what to do: one view of the engine, for people and programs.
 
 mod others;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
