@@ -126,13 +126,13 @@ fn of_two_copies_one_adopts_and_one_discards_and_it_is_billed_once() {
 }
 
 #[test]
-fn a_name_that_is_known_late_changes_nothing_and_one_that_comes_back_goes_on() {
+fn a_name_that_comes_back_goes_on() {
     let mut world = World::new(NOON + 600, SPEED);
     let aws = FakeAws::simulation(&mut world, &[]);
     configure(&world, NOWHERE, "i-first");
-    let mut agent = start(&world, "AKIDFIRST");
+    let agent = start(&world, "AKIDFIRST");
     use_it(&agent, 5);
-    agent.kill();
+    agent.stop();
     configure(&world, NOWHERE, "i-typo");
     let agent = start(&world, "AKIDFIRST");
     use_it(&agent, 1);
