@@ -324,7 +324,7 @@ impl<'w> Ec2<'w> {
     }
 
     /// What instance metadata has from here on; null takes an item away.
-    fn items(&self, change: &Value) {
+    pub fn items(&self, change: &Value) {
         self.ask("POST", "/_items", change);
     }
 
@@ -332,8 +332,18 @@ impl<'w> Ec2<'w> {
         self.ask("GET", "/_ledger", &json!({}))
     }
 
+    /// From here on this boot of the machine has a name, until that is taken away again. The clock must not be moved
+    /// meanwhile: an agent would see that the machine's own clock knows nothing of it.
+    pub fn boot(&self, name: Option<&str>) {
+        let shown = "/proc/sys/kernel/random/boot_id";
+        let Some(name) = name else { return must("umount", &[shown]) };
+        let file = self.world.path("boot");
+        fs::write(&file, format!("{name}\n")).unwrap();
+        must("mount", &["--bind", file.to_str().unwrap(), shown]);
+    }
+
     /// Moves the clock; what was under way before is over.
-    fn pass(&mut self, seconds: i64) {
+    pub fn pass(&mut self, seconds: i64) {
         self.offset += seconds;
         let (next, file) = (self.world.path("offset.next"), self.world.path("offset"));
         fs::write(&next, format!("{:+}\n", self.offset)).unwrap();
@@ -341,7 +351,7 @@ impl<'w> Ec2<'w> {
     }
 
     /// An hour with usage in it, the last of it in the next hour. In steps so small that nobody doubts the clock.
-    fn hour(&mut self, agent: &Agent<'_>) {
+    pub fn hour(&mut self, agent: &Agent<'_>) {
         for _ in 0..5 {
             self.pass(HOUR / 5);
             self.add(agent, 1);

@@ -23,6 +23,7 @@ mod ending;
 mod gate;
 mod held;
 mod http;
+mod late_name;
 mod lifecycle;
 mod limits;
 mod measures;

@@ -17,7 +17,8 @@ ExpiredTokenException to one that is past its time. The first line on stdout is 
     POST /_listing   {"dimensions": [NAMES]}: the dimensions that are published; at first any is
     POST /_role      {"issue": SECONDS}: the role, at first absent, has new credentials that live so long;
                      {"shift": SECONDS}: the service's clock is so far ahead of the instance's
-    POST /_items     {ITEM: TEXT}: metadata has this item (with null: has it no longer), below /latest/meta-data/
+    POST /_items     {ITEM: TEXT}: metadata has this item (with null: not, or no longer), below /latest/meta-data/; the
+                     service knows the machine by its newest instance-id
     GET  /_proxied   what the proxy was asked to connect to
 """
 
@@ -108,7 +109,7 @@ class Service(model.Endpoint):
         if self.instance_now() > key["expires"]:
             raise model.Refused("ExpiredTokenException", "the security token included in the request is expired", 403)
         # One instance, whichever session of its role signs.
-        return self.arguments.instance, operation, request
+        return self.items.get("instance-id") or self.arguments.instance, operation, request
 
 
 def imds(service):
@@ -173,8 +174,7 @@ def control(service, asked, proxied):
                 return super().do_POST()
             asked_for = json.loads(self.rfile.read(self.body_bytes()))
             if self.path == "/_items":
-                items = {**service.items, **asked_for}
-                service.items = {item: text for item, text in items.items() if text is not None}
+                service.items = {**service.items, **asked_for}
                 return self.reply(200, "{}")
             service.published = asked_for.get("dimensions", service.published)
             if "issue" in asked_for:
