@@ -23,8 +23,8 @@ use meterd::entry::{
 };
 use meterd::hour::{Reading, Timestamp};
 use meterd::index::Index;
-use meterd::rollup::{Checkpoint, State};
 use meterd::rollup::state::RecordState;
+use meterd::rollup::{Checkpoint, State};
 use meterd::submit::answer::{Outcome, Reply};
 use meterd::wal::open::{self as wal_open};
 use meterd::wal::spares::Need;

@@ -91,11 +91,9 @@ impl Ledger {
             Entry::Attempt(_) | Entry::Started(_) | Entry::Alive(_) | Entry::Echo(_) => {}
             Entry::End(_) | Entry::CalledOff(_) => {}
             Entry::Damaged(damaged) => {
-                for key in &damaged.records {
-                    if let Some(record) = self.records.get_mut(key) {
-                        record.ambiguous = true;
-                    }
-                }
+                let own = self.records.iter_mut().filter(|(key, _)| damaged.records.contains(*key));
+                let others = self.others.values_mut().flat_map(|other| other.records.iter_mut());
+                own.chain(others).for_each(|(_, record)| record.ambiguous = true);
             }
             Entry::Clock(seen) => {
                 if seen.trust == Trust::Confirmed {

@@ -117,9 +117,13 @@ impl Ledger {
 
     fn adopt(&mut self, other: &mut Ledger, seals: &[Seal], carried: &[RecordKey], wrong: &mut Vec<String>) {
         let spills: Vec<Amount> = other.accounts.iter_mut().map(|a| std::mem::take(&mut a.spill)).collect();
+        let open_from = other.open_from;
         for seal in seals {
+            // One that was left when the name came back lies before those that it has sealed since.
+            other.open_from = other.open_from.min(seal.hour);
             wrong.extend(other.seal(seal));
         }
+        other.open_from = other.open_from.max(open_from);
         for record in seals.iter().flat_map(|seal| &seal.dimensions).filter_map(|sealed| sealed.record.as_ref()) {
             let closed = other.records.remove(&record.key);
             if let Some(account) = other.accounts.get_mut(usize::from(record.key.dimension.0)) {

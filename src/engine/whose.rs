@@ -4,7 +4,7 @@ use super::Engine;
 use super::settle::NotSettled;
 use crate::decimal::Amount;
 use crate::disk::Disk;
-use crate::entry::{Disposed, Entry, Fate, Named, Parted, Peer, RecordKey};
+use crate::entry::{DimensionId, Disposed, Entry, Fate, Named, Parted, Peer, RecordKey};
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::State;
 use crate::rollup::state::{Phase, RecordState};
@@ -181,7 +181,13 @@ impl Decided {
         let stays: Vec<&RecordState> = stays.collect();
         self.in_doubt += stays.len();
         self.records += other.records.len() - stays.len();
+        // Hours of it that damage touched are not adopted either.
+        let open = other.never_sealed().into_iter();
+        let open: Vec<_> = open.filter(|_| disposal == Disposal::Adopt && other.damaged_through.is_some()).collect();
+        let name = |id: &DimensionId| other.dimension(*id).map(|d| d.rules.name.as_str());
         for (dimension, amount) in other.unsent() {
+            let open: Amount = open.iter().filter(|(id, _)| name(id) == Some(dimension)).map(|(_, n)| *n).sum();
+            let amount = amount - open;
             let stays = stays.iter().filter(|r| r.record.request.dimension == dimension);
             let amount = amount - stays.map(|r| r.value()).sum();
             match self.usage.iter_mut().find(|(name, _)| name == dimension) {

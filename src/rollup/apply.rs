@@ -192,6 +192,7 @@ impl State {
     /// takes is not carried.
     fn apply_damaged(&mut self, damaged: &Damaged) {
         self.damaged_through = Some(damaged.through);
+        self.damage_others(damaged);
         for key in &damaged.records {
             if let Some(record) = self.records.get_mut(key) {
                 record.ambiguous = true;

@@ -13,11 +13,11 @@ use super::clocks::Clocks;
 use super::state::{DimensionState, Measured, OpenHour, Phase, RecordState, Totals};
 use crate::config::ZeroRecords;
 use crate::decimal::Amount;
-use crate::entry::{Carry, DimensionId, Disposed, Fate, Hold, Named, Parted, Peer, RecordKey, Seal, Used};
+use crate::entry::{DimensionId, Disposed, Fate, Hold, Named, Parted, Peer, RecordKey, Used};
 use crate::hour::{Hour, Reading, Timestamp};
 
 /// Who decided, and when.
-type By = (Peer, Timestamp);
+pub(super) type By = (Peer, Timestamp);
 
 /// Open hours of one dimension.
 type Hours = BTreeMap<Hour, OpenHour>;
@@ -181,7 +181,7 @@ impl State {
     }
 
     /// Remembers a holding, unless there is nothing in it.
-    fn keep(&mut self, other: State) {
+    pub(super) fn keep(&mut self, other: State) {
         let has_kept = |d: &DimensionState| d.level.is_some() || d.used.is_some() || d.dust.iter().next().is_some();
         let has_open = |d: &DimensionState| !d.open.is_empty();
         if other.has_unsent() || other.dimensions.iter().any(|d| has_kept(d) || has_open(d)) {
@@ -195,6 +195,7 @@ impl State {
         let own = self.instance.as_ref().and_then(|name| self.more.others.remove(name));
         if let Some(mut other) = own {
             self.records.append(&mut other.records);
+            self.doubt(&other);
             self.merge(&mut other, true);
             self.keep(other);
         }
@@ -202,7 +203,7 @@ impl State {
 
     /// Takes over what is left of a holding's sealed hours, its carries, and, if `open`, what it has in hours that are open
     /// here.
-    fn merge(&mut self, other: &mut State, open: bool) {
+    pub(super) fn merge(&mut self, other: &mut State, open: bool) {
         let open_from = self.open_from;
         for (dimension, theirs) in self.dimensions.iter_mut().zip(&mut other.dimensions) {
             if open {
@@ -241,38 +242,6 @@ impl State {
         self.more.others.values_mut().for_each(|other| other.recall(now));
     }
 
-    /// What closes the hours of a holding that are sealed here, by the rules that held for it; for a log entry. Nothing
-    /// where damage may have taken their seals: they may have been sent.
-    pub fn closing(&self, other: &State) -> Vec<Seal> {
-        let mut seals = Vec::new();
-        if other.damaged_through.is_some() {
-            return seals;
-        }
-        let mut other = other.uncarried();
-        let first = other.dimensions.iter().flat_map(|d| d.open.keys()).min().copied();
-        let until = other.clocks.last_seen.unwrap_or_default();
-        let last = other.dimensions.iter().flat_map(|d| d.open.keys()).max().map(|hour| hour.next());
-        let last = last.unwrap_or_default().max(until.hour()).min(self.open_from);
-        let mut hour = first.map_or(other.open_from, |first| first.min(other.open_from));
-        while hour < last {
-            if !other.is_quiet(hour)
-                && let Some(seal) = other.seal(hour, hour, hour.end())
-            {
-                other.apply_seal(&seal);
-                seals.push(seal);
-            }
-            hour = hour.next();
-        }
-        seals
-    }
-
-    /// Without its carries, which are records of their own and not to be taken by the closing hours.
-    fn uncarried(&self) -> State {
-        let mut other = self.clone();
-        other.dimensions.iter_mut().for_each(|d| d.carry.clear());
-        other
-    }
-
     pub(super) fn apply_disposed(&mut self, disposed: &Disposed) -> Vec<RecordState> {
         let Some(other) = self.more.others.remove(&disposed.instance) else { return Vec::new() };
         let decided = (disposed.by, disposed.at);
@@ -283,39 +252,6 @@ impl State {
             }
             Fate::Discarded { open } => self.discard(other, open, decided),
         }
-    }
-
-    fn adopt(&mut self, mut other: State, seals: &[Seal], carried: &[RecordKey], decided: By, open: bool) {
-        let carries: Vec<Vec<Carry>> = other.dimensions.iter_mut().map(|d| std::mem::take(&mut d.carry)).collect();
-        seals.iter().for_each(|seal| drop(other.apply_seal(seal)));
-        // What these close never becomes a record of its own: its units are on their way at once.
-        for record in seals.iter().flat_map(|seal| &seal.dimensions).filter_map(|sealed| sealed.record.as_ref()) {
-            let closed = other.records.remove(&record.key);
-            if let Some(dimension) = other.dimensions.get_mut(usize::from(record.key.dimension.0)) {
-                dimension.carry.push(Carry::of(record));
-                dimension.carry.extend(closed.and_then(|closed| closed.spill));
-            }
-        }
-        for (dimension, carry) in other.dimensions.iter_mut().zip(carries) {
-            dimension.carry.extend(carry);
-        }
-        for (key, mut record) in std::mem::take(&mut other.records) {
-            let carried = carried.contains(&key);
-            if !carried {
-                record.phase = match record.phase_elsewhere() {
-                    Phase::Held => Phase::InDoubt,
-                    phase => phase,
-                };
-            } else {
-                record.decided = Some(decided);
-            }
-            self.records.insert(key, record);
-            if carried {
-                self.carry(key, key.dimension);
-            }
-        }
-        self.merge(&mut other, open);
-        self.keep(other);
     }
 
     /// Gives all of it up. Levels and the like are forgotten.

@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod golden;
+mod instances;
 mod million;
 mod model;
 mod share;

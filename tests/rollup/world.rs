@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use meterd::config::Config;
 use meterd::disk::RealDisk;
-use meterd::engine::{Engine, Options, Refusal, Sending, Taken};
-use meterd::entry::{Peer, Request};
+use meterd::engine::{Decided, Disposal, Engine, NotSettled, Options, Refusal, Sending, Taken};
+use meterd::entry::{Damaged, Entry, Peer, Request, kind};
 use meterd::hour::{BootId, Reading, Timestamp};
 use meterd::index::Index;
 use meterd::ingest::protocol::{self, Line};
+use meterd::rollup::state::Phase;
 use meterd::submit::answer::{Outcome, Reply};
 use meterd::view::{self, RecordView};
 use meterd::wal::Purpose;
+use meterd::wal::open as wal_open;
+use meterd::wal::spares::Need;
 use tempfile::TempDir;
 
 /// A person at the keyboard, and every writer.
@@ -28,6 +31,8 @@ pub struct World {
     pub wall_off_ms: i64,
     boot: BootId,
     booted: Timestamp,
+    /// Which one the next start is on.
+    pub instance: &'static str,
     pub aws_away: bool,
     /// Reading all of a long log at every start takes too long.
     keeps_index: bool,
@@ -46,6 +51,7 @@ impl World {
             wall_off_ms: 0,
             boot: [1; 16],
             booted: now.minus(Duration::from_secs(86_400)),
+            instance: "i-0123456789abcdef0",
             aws_away: false,
             keeps_index: false,
             taken: Vec::new(),
@@ -74,7 +80,7 @@ impl World {
     }
 
     pub fn start(&mut self) {
-        let options = Options::of(&self.config, Some("i-0123456789abcdef0".into()), Purpose::Test, true);
+        let options = Options::of(&self.config, Some(self.instance.into()), Purpose::Test, true);
         let disk = Arc::new(RealDisk::new(self.dir.path()));
         let index = self.dir.path().join("index");
         let reading = self.reading();
@@ -104,6 +110,40 @@ impl World {
         self.now = until;
         self.boot[0] += 1;
         self.booted = until;
+    }
+
+    /// The log wakes up on another machine a few minutes later.
+    pub fn wake_up_on(&mut self, instance: &'static str, until: Timestamp) {
+        self.crash();
+        self.machine_off(until);
+        self.instance = instance;
+        self.start();
+    }
+
+    /// A start finds that damage took entries of this hour, and nobody knows which.
+    pub fn damage(&mut self) {
+        let pending = self.engine().state().records.values().filter(|r| r.phase == Phase::Pending);
+        let records = pending.map(|r| r.record.key).collect();
+        self.crash();
+        let options = wal_open::Options {
+            segment_bytes: 1 << 20,
+            purpose: Purpose::Test,
+            background: false,
+            checkpoint_kind: kind::CHECKPOINT,
+            now: self.now,
+        };
+        let disk = Arc::new(RealDisk::new(self.dir.path()));
+        let mut log = wal_open::open(disk, &options, &mut |_| Ok(())).unwrap().log;
+        let damaged = Entry::Damaged(Damaged { at: self.now, through: self.now.hour(), records });
+        log.append(damaged.kind(), &damaged.encode().unwrap(), Need::Control, self.now).unwrap();
+        log.commit().unwrap();
+        drop(log);
+        self.start();
+    }
+
+    pub fn dispose(&mut self, disposal: Disposal) -> Result<Decided, NotSettled> {
+        let at = self.reading().at;
+        self.engine().dispose(disposal, None, ROOT, at)
     }
 
     pub fn configure(&mut self, config: &str) {

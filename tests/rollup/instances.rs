@@ -1,0 +1,104 @@
+//! A log that several instances had: what is adopted of another one is billed once.
+
+use std::time::Duration;
+
+use meterd::audit;
+use meterd::decimal::Amount;
+use meterd::disk::RealDisk;
+use meterd::engine::Disposal;
+use meterd::hour::Timestamp;
+
+use super::NINE;
+use super::world::{ROOT, World};
+
+const NOTHING: [u32; 0] = [];
+
+fn config(dimension: &str) -> String {
+    format!("[product]\ncode = \"prod\"\n[[dimension]]\n{dimension}\n[submit]\noffset = \"0s\"\n")
+}
+
+fn minutes(n: u64) -> Timestamp {
+    NINE.plus(Duration::from_secs(n * 60))
+}
+
+/// At `hours` and so many minutes past nine.
+fn past(hours: u64, n: u64) -> Timestamp {
+    minutes(hours * 60 + n)
+}
+
+fn quantities(world: &World) -> Vec<u32> {
+    world.taken.iter().map(|request| request.quantity).collect()
+}
+
+fn verifies(world: &mut World) {
+    world.assert_balanced();
+    world.crash();
+    let report = audit::verify(&RealDisk::read_only(world.dir.path())).unwrap();
+    assert!(report.findings.is_empty() && report.recomputed, "{report:#?}");
+}
+
+/// Damage may have taken the word of a person that adopted, or the seal that took what was carried: what is left of the
+/// other instance may be billed already, and goes out only if a person lets it.
+#[test]
+fn what_damage_touched_is_not_adopted_in_silence() {
+    for before in [true, false] {
+        let mut world = World::new(&config("name = \"requests\"\nhold_above = \"4\""), NINE);
+        world.take(r#"{"dimension":"requests","quantity":5}"#).unwrap();
+        // Let go past its window: carried.
+        world.pass(past(7, 5));
+        let at = world.reading().at;
+        world.engine().release("requests", NINE.hour(), None, ROOT, at).unwrap();
+        world.take(r#"{"dimension":"requests","quantity":3}"#).unwrap();
+        if before {
+            world.damage();
+        }
+        world.wake_up_on("i-0fedcba9876543210", past(7, 10));
+        world.take(r#"{"dimension":"requests","quantity":2}"#).unwrap();
+        if !before {
+            world.damage();
+        }
+        world.pass(past(8, 5));
+        assert_eq!(quantities(&world), NOTHING, "its own hour is held too");
+        world.take(r#"{"dimension":"requests","quantity":4}"#).unwrap();
+        let decided = world.dispose(Disposal::Adopt).unwrap();
+        assert_eq!(decided.usage, [("requests".to_owned(), Amount::from_units(5))], "not its open hour");
+        world.pass(past(9, 5));
+        assert_eq!(quantities(&world), NOTHING, "damage before the other machine: {before}");
+        let at = world.reading().at;
+        let books = &world.engine().state().books()[0];
+        assert_eq!(books.with_person, Amount::from_units(5 + 3 + 2 + 4), "{books:?}");
+        // A person knows better: lets that hour go, and gives up the rest.
+        world.engine().release("requests", past(8, 0).hour(), None, ROOT, at).unwrap();
+        world.dispose(Disposal::Discard).unwrap();
+        world.pass(past(9, 10));
+        assert_eq!(quantities(&world), [5 + 4]);
+        verifies(&mut world);
+    }
+}
+
+/// An hour that another instance has sealed meanwhile stays open for the one that had it. Closing it long after repeats no
+/// level in the hours since, which that one has sealed itself.
+#[test]
+fn an_hour_that_was_left_open_repeats_no_level() {
+    let (a, b) = ("i-0123456789abcdef0", "i-0fedcba9876543210");
+    let mut world = World::new(&config("name = \"seats\"\nmeasure = \"last\"\nsticky = true"), NINE);
+    let seats = |world: &mut World, n: u32| {
+        world.take(&format!(r#"{{"dimension":"seats","quantity":{n}}}"#)).unwrap();
+    };
+    world.pass(minutes(5));
+    seats(&mut world, 3);
+    world.wake_up_on(b, minutes(10));
+    seats(&mut world, 1);
+    world.pass(past(1, 5));
+    world.wake_up_on(a, past(1, 10));
+    seats(&mut world, 9);
+    world.pass(past(4, 5));
+    assert_eq!(quantities(&world), [1, 9, 9, 9]);
+    world.wake_up_on(b, past(4, 10));
+    let decided = world.dispose(Disposal::Adopt).unwrap();
+    assert_eq!(decided.usage, [("seats".to_owned(), Amount::from_units(3))]);
+    world.pass(past(6, 5));
+    // What was left of nine o'clock, and what this one had there last.
+    assert_eq!(quantities(&world), [1, 9, 9, 9, 3 + 1, 1]);
+    verifies(&mut world);
+}
