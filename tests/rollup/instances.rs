@@ -102,3 +102,109 @@ fn an_hour_that_was_left_open_repeats_no_level() {
     assert_eq!(quantities(&world), [1, 9, 9, 9, 3 + 1, 1]);
     verifies(&mut world);
 }
+
+const ALL_MEASURES: &str = r#"
+[product]
+code = "prod"
+[submit]
+offset = "0s"
+[[dimension]]
+name = "requests"
+unit = "10"
+[[dimension]]
+name = "gigabytes"
+included = { quantity = "20", per = "month" }
+[[dimension]]
+name = "credits"
+from = [{ name = "reads", weight = "1" }, { name = "writes", weight = "2" }]
+[[dimension]]
+name = "reads"
+[[dimension]]
+name = "writes"
+[[dimension]]
+name = "seats"
+measure = "last"
+sticky = true
+[[dimension]]
+name = "running"
+measure = "uptime"
+unit = "3600"
+"#;
+
+/// A log that wakes up on one instance after another, in any order, with AWS there or away, ends and decisions in between:
+/// in the end all that was reported is billed once, covered by the base price or left below a unit.
+#[test]
+fn whoever_has_the_log_everything_is_billed_once() {
+    for seed in 0..seeds() {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut world = World::new(ALL_MEASURES, NINE);
+        let mut told = [0_u32; 4];
+        for _ in 0..rng.usize(10..60) {
+            any_step(&mut world, &mut rng, &mut told);
+            world.assert_balanced();
+        }
+        // The end of it: AWS is there, and what others left is adopted.
+        world.aws_away = false;
+        world.call_off_if_any();
+        let soon = world.now.plus(Duration::from_secs(1800));
+        world.pass(soon);
+        let others: Vec<String> = world.engine().state().others().map(|(name, _)| name.to_owned()).collect();
+        for name in &others {
+            // One may have left nothing to bill.
+            let _ = world.dispose_of(Disposal::Adopt, Some(name));
+        }
+        let later = world.now.plus(Duration::from_secs(3 * 3600));
+        world.pass(later);
+        let books = world.engine().state().books();
+        let of = |name: &str| books.iter().find(|b| b.dimension == name).unwrap();
+        let [requests, gigabytes, reads, writes] = told;
+        for (name, told, unit) in
+            [("requests", requests, 10), ("gigabytes", gigabytes, 1), ("credits", reads + 2 * writes, 1)]
+        {
+            let (mine, told) = (of(name), Amount::from_units(i64::from(told)));
+            let billed = world.taken.iter().filter(|r| r.dimension == name).map(|r| i64::from(r.quantity)).sum::<i64>();
+            let billed = Amount::from_units(billed * unit);
+            assert_eq!(billed + mine.included + mine.remainder, told, "seed {seed}: {mine:#?}");
+            assert_eq!((mine.received, mine.accepted), (told, billed), "seed {seed}: {mine:#?}");
+        }
+        let open = books.iter().map(|b| b.with_person + b.pending).sum::<Amount>();
+        assert_eq!(open, Amount::ZERO, "seed {seed}: {books:#?}");
+        println!("seed {seed}: {} records, {} instances", world.taken.len(), others.len());
+        verifies(&mut world);
+    }
+}
+
+fn seeds() -> u64 {
+    std::env::var("METERD_INSTANCES_SEEDS").map_or(12, |n| n.parse().unwrap())
+}
+
+fn any_step(world: &mut World, rng: &mut fastrand::Rng, told: &mut [u32; 4]) {
+    const NAMES: [&str; 3] = ["i-0123456789abcdef0", "i-0fedcba9876543210", "i-00000000000000001"];
+    match rng.u8(0..12) {
+        0..=4 => {
+            let (at, n) = (rng.usize(0..4), rng.u32(1..25));
+            let name = ["requests", "gigabytes", "reads", "writes"][at];
+            if world.take(&format!(r#"{{"dimension":"{name}","quantity":{n}}}"#)).is_ok() {
+                told[at] += n;
+            }
+        }
+        // An end refuses it.
+        5 => drop(world.take(&format!(r#"{{"dimension":"seats","quantity":{}}}"#, rng.u32(0..9)))),
+        6 | 7 => {
+            let until = world.now.plus(Duration::from_secs(rng.u64(60..3 * 3600)));
+            world.pass(until);
+        }
+        8 => {
+            let until = world.now.plus(Duration::from_secs(rng.u64(1..800)));
+            world.wake_up_on(rng.choice(NAMES).unwrap(), until);
+        }
+        9 => world.aws_away = rng.bool(),
+        10 => drop(world.dispose_of(Disposal::Adopt, None)),
+        _ => {
+            world.end();
+            if rng.bool() {
+                world.call_off_if_any();
+            }
+        }
+    }
+}

@@ -142,8 +142,12 @@ impl World {
     }
 
     pub fn dispose(&mut self, disposal: Disposal) -> Result<Decided, NotSettled> {
+        self.dispose_of(disposal, None)
+    }
+
+    pub fn dispose_of(&mut self, disposal: Disposal, instance: Option<&str>) -> Result<Decided, NotSettled> {
         let at = self.reading().at;
-        self.engine().dispose(disposal, None, ROOT, at)
+        self.engine().dispose(disposal, instance, ROOT, at)
     }
 
     pub fn configure(&mut self, config: &str) {
@@ -164,6 +168,12 @@ impl World {
     pub fn call_off(&mut self) {
         let at = self.reading().at;
         assert!(self.engine().call_off(Some(ROOT), at).unwrap());
+    }
+
+    /// It does not, if it was about to.
+    pub fn call_off_if_any(&mut self) {
+        let at = self.reading().at;
+        self.engine().call_off(Some(ROOT), at).unwrap();
     }
 
     pub fn take(&mut self, line: &str) -> Result<Taken, Refusal> {
