@@ -46,7 +46,7 @@ pub struct EndSeen {
     pub sent: Vec<RecordState>,
     /// Records that wait for AWS's answer.
     pub waiting: Vec<RecordState>,
-    /// Usage that is in no record yet, by dimension, with the hour it counts in.
+    /// Usage that is in no record yet, by dimension, with the hour whose record takes it.
     pub left: Vec<(String, Hour, String)>,
 }
 
@@ -101,12 +101,12 @@ impl<D: Disk> Engine<D> {
         sent.sort_by_key(|r| r.record.key);
         let mut left = Vec::new();
         for dimension in &self.state.dimensions {
-            for hour in dimension.open.keys() {
-                let usage = self.state.hourly(dimension, *hour).usage.total();
-                if !usage.is_zero() {
-                    left.push((dimension.rules.name.clone(), *hour, usage.to_string()));
-                }
-            }
+            let open = dimension.open.keys().map(|hour| (*hour, self.state.hourly(dimension, *hour).usage.total()));
+            // Units on their way into the next record, adopted ones among them, go with the first open hour.
+            let carried = (self.state.open_from, dimension.carry_value());
+            let name = &dimension.rules.name;
+            let all = [carried].into_iter().chain(open).filter(|(_, usage)| !usage.is_zero());
+            left.extend(all.map(|(hour, usage)| (name.clone(), hour, usage.to_string())));
         }
         let waiting = waiting.into_iter().cloned().collect();
         EndSeen { ending: self.ending.clone(), obstacle: self.obstacle(), sent, waiting, left }

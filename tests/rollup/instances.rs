@@ -103,6 +103,26 @@ fn an_hour_that_was_left_open_repeats_no_level() {
     verifies(&mut world);
 }
 
+/// What is adopted when an end has closed the hour is in none of its records: that is told, and it goes out with the next
+/// hour if the instance lives on.
+#[test]
+fn what_is_adopted_behind_an_end_is_told_and_waits() {
+    let mut world = World::new(&config("name = \"requests\""), NINE);
+    world.take(r#"{"dimension":"requests","quantity":5}"#).unwrap();
+    world.wake_up_on("i-0fedcba9876543210", minutes(10));
+    world.take(r#"{"dimension":"requests","quantity":2}"#).unwrap();
+    world.end();
+    assert_eq!(quantities(&world), [2]);
+    world.dispose(Disposal::Adopt).unwrap();
+    world.work();
+    let ten = past(1, 0).hour();
+    assert_eq!(world.engine().end_seen().left, [("requests".to_owned(), ten, "5".to_owned())]);
+    world.call_off();
+    world.pass(past(2, 5));
+    assert_eq!(quantities(&world), [2, 5]);
+    verifies(&mut world);
+}
+
 const ALL_MEASURES: &str = r#"
 [product]
 code = "prod"
