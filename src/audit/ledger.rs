@@ -336,7 +336,9 @@ impl Ledger {
             let waits = |place| self.waits(at, Some(place));
             let open = self.open(at, account);
             let elsewhere: Amount = self.others.values().map(|other| other.never_sealed(at)).sum();
-            let set_aside: Amount = self.others.values().map(|other| other.all(at)).sum();
+            // Without their open hours, where increments alone do not decide what these come to.
+            let believed = |other: &Ledger| if account.plain { Amount::ZERO } else { other.never_sealed(at) };
+            let set_aside: Amount = self.others.values().map(|other| other.all(at) - believed(other)).sum();
             let books = Books {
                 dimension: account.name.clone(),
                 received: account.sealed + open + elsewhere,

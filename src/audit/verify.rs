@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::ends::Ends;
 use super::ledger::Ledger;
+use crate::decimal::Amount;
 use crate::disk::Disk;
 use crate::entry::{self, Entry, kind};
 use crate::rollup::books::Books;
@@ -358,6 +359,9 @@ impl Audit {
             for ((column, mine), (_, theirs_amount)) in mine.columns().into_iter().zip(theirs.columns()) {
                 // Of what is not decided by increments alone the open hours are the fold's own.
                 let open = matches!(column, "received" | "open") && !plain;
+                let with_others = column == "with_person" && !plain;
+                let believed = if with_others { open_elsewhere(state, &theirs.dimension) } else { Amount::ZERO };
+                let theirs_amount = theirs_amount - believed;
                 if mine != theirs_amount && !self.damaged && !open {
                     let what = format!("{column} is {theirs_amount} in the agent's books and {mine} by the entries");
                     findings.push((what, theirs.dimension.clone()));
@@ -368,6 +372,12 @@ impl Audit {
         self.report.books = books;
         findings.into_iter().for_each(|(what, place)| self.find(what, place, KEEP));
     }
+}
+
+/// What other instances have of a dimension in hours that were never sealed.
+fn open_elsewhere(state: &State, dimension: &str) -> Amount {
+    let open = state.others().flat_map(|(_, other)| other.never_sealed());
+    open.filter(|(id, _)| state.dimension_named(dimension) == Some(*id)).map(|(_, amount)| amount).sum()
 }
 
 /// What the next header must say of this segment's end; nothing where damage reaches it.
