@@ -34,13 +34,21 @@ pub struct SystemClock {
 
 impl Default for SystemClock {
     fn default() -> Self {
-        SystemClock { origin: Instant::now(), boot: boot_id() }
+        let boot = boot_id();
+        if boot.is_none() {
+            tracing::warn!(
+                "{BOOT_ID} cannot be read: no uptime is metered, and each long pause looks like a clock that jumped"
+            );
+        }
+        SystemClock { origin: Instant::now(), boot }
     }
 }
 
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// The kernel's name for this boot; `None` where there is none to read.
 fn boot_id() -> Option<BootId> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let text = std::fs::read_to_string(BOOT_ID).ok()?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     u128::from_str_radix(&digits, 16).ok().map(u128::to_be_bytes)
 }

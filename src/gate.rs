@@ -7,7 +7,7 @@
 //! | `warn` | it has failed for longer |
 //! | `closed` | it has failed for `gate.close_after`, which is never less than two hours |
 //!
-//! What failing is, and since when, says [`Engine::failing`]. The gate never closes for what nobody knows: not while the
+//! What failing is, and since when, says [`Engine::failing`]. Where hours cannot even be closed it warns. The gate never closes for what nobody knows: not while the
 //! log cannot be opened, and not while nothing tells what time it is.
 
 use serde::Serialize;
@@ -58,7 +58,7 @@ pub struct Gate {
 pub fn gate<D: Disk>(engine: &Engine<D>, policy: &config::Gate, started: Timestamp, now: Timestamp) -> Gate {
     let state = engine.state();
     let open = Gate { gate: Position::Open, reason: None, since: state.last_success.unwrap_or(started).to_string() };
-    let Some(failing) = engine.failing(now) else { return open };
+    let Some(failing) = engine.failing(now) else { return unsealed(engine, policy, now).unwrap_or(open) };
     let closes = policy.close_after.filter(|after| failing.is_certain && failing.lasted >= *after);
     let (gate, after) = match closes {
         Some(after) => (Position::Closed, after),
@@ -69,6 +69,15 @@ pub fn gate<D: Disk>(engine: &Engine<D>, policy: &config::Gate, started: Timesta
     let error = engine.aws().last_error.as_deref().or_else(waiting).map_or_else(String::new, |e| format!(": {e}"));
     let reason = format!("AWS has given no final word on any record since {}{error}", failing.since);
     Gate { gate, reason: Some(reason), since: failing.since.plus(after).to_string() }
+}
+
+/// A warning where hours cannot be closed, so that nothing is there to be sent: the instance's name is not known, the clock
+/// is in doubt, or there is no room.
+fn unsealed<D: Disk>(engine: &Engine<D>, policy: &config::Gate, now: Timestamp) -> Option<Gate> {
+    let due = engine.unsealed_since(now)?;
+    let since = due.plus(policy.warn_after);
+    let reason = format!("no hour could be closed since {due}; `meterd status` says why");
+    (now >= since).then(|| Gate { gate: Position::Warn, reason: Some(reason), since: since.to_string() })
 }
 
 /// Where it stands while the log has not been open since `since`, for the reason `why`.

@@ -151,9 +151,10 @@ fn the_log(status: &Status, log: &LogFigures, page: &mut Page) {
 }
 
 /// The columns of the books that can only rise are counters. What was received can fall: the level of the open hour does.
+/// So can what was sealed: a person may carry a record into another dimension.
 fn books(books: &[Books], log: &LogFigures, page: &mut Page) {
     let help = "Usage measured in sealed hours since the state directory was made, in usage units.";
-    let mut sealed = page.family("meterd_sealed_units_total", Kind::Counter, help);
+    let mut sealed = page.family("meterd_sealed_units", Kind::Gauge, help);
     log.sealed.iter().for_each(|(dimension, amount)| sealed.put(&[("dimension", dimension)], amount));
     type Column = fn(&Books) -> Amount;
     let columns: [(&str, Kind, &str, Column); 11] = [

@@ -144,7 +144,7 @@ pub fn status<D: Disk>(engine: &Engine<D>, policy: &config::Gate, started: Times
         version: env!("CARGO_PKG_VERSION"),
         instance_id: state.name().map(str::to_owned),
         product_code: state.product_code.clone(),
-        ready: log.poisoned().is_none() && !engine.is_closed(),
+        ready: engine.is_ready(),
         uptime_s: now.since(started).as_secs(),
         now: now.to_string(),
         log: LogStatus {

@@ -68,3 +68,20 @@ fn a_clock_that_jumps_makes_no_outage_longer() {
     assert_eq!(position(&mut engine, reading(2, 1, 3001)), Position::Open);
     assert_ne!(position(&mut engine, reading(2, 300, 3300)), Position::Closed);
 }
+
+#[test]
+fn an_hour_that_cannot_be_closed_warns_and_closes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { instance: None, ..support::options(vec![support::rules("requests", Measure::Sum, 1)]) };
+    let disk = Arc::new(RealDisk::new(dir.path()));
+    let index = dir.path().join("index");
+    let mut engine = Engine::open(disk, options, reading(1, 100, 0), |log| Index::open(&index, log)).unwrap();
+    let new = NewIncrement { dimension: "requests".into(), quantity: Some("1".into()), ..NewIncrement::default() };
+    engine.take(Peer::default(), &new, NINE).unwrap();
+    // It was to be closed at 10:01, and nobody knows whose it is.
+    assert_eq!(position(&mut engine, reading(1, 220, 120)), Position::Open);
+    assert_eq!(position(&mut engine, reading(1, 222, 122)), Position::Warn);
+    assert_eq!(position(&mut engine, reading(1, 400, 300)), Position::Warn);
+    engine.set_instance("i-0123456789abcdef0".into(), NINE.plus(minutes(301))).unwrap();
+    assert_eq!(position(&mut engine, reading(1, 402, 302)), Position::Open);
+}

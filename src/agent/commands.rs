@@ -7,7 +7,7 @@ use mio::Waker;
 use tokio::sync::oneshot;
 
 use crate::doctor::Finding;
-use crate::engine::{self, Disposal, EndSeen, NotSettled, Refusal, Sending, Taken};
+use crate::engine::{self, Code, Disposal, EndSeen, NotSettled, Refusal, Sending, Taken};
 use crate::entry::{Decision, Peer, RecordKey};
 use crate::gate::Gate;
 use crate::hour::Hour;
@@ -37,6 +37,10 @@ pub enum Command {
     Probed(Box<Reply>),
     /// The instance's name has become known.
     Instance(String),
+    /// A request that carried usage was refused before it came to the engine: it counts as any refusal.
+    Refused(Code),
+    /// Are increments taken?
+    Ready(oneshot::Sender<bool>),
     /// How are things?
     Status(oneshot::Sender<Box<Status>>),
     /// Should applications go on?

@@ -114,6 +114,7 @@ impl<'a, D: Disk> Core<'a, D> {
             let turn = self
                 .heed(reading)
                 .and_then(|()| self.turn(now))
+                .and_then(|()| self.feed_watchdog())
                 .and_then(|()| if now >= self.tick_at { self.tick(now) } else { Ok(()) })
                 .and_then(|()| self.mark_if_idle(now))
                 .and_then(|()| self.feed_watchdog());
@@ -189,7 +190,9 @@ impl<'a, D: Disk> Core<'a, D> {
     /// Says that the loop lives, once the disk has shown that it does: after a commit, or asked without one.
     fn feed_watchdog(&mut self) -> Result<(), LogError> {
         if self.watchdog.is_due() {
-            self.engine.prove()?;
+            if self.engine.log().synced_at().is_none_or(|at| at < self.watchdog.fed_at()) {
+                self.engine.prove()?;
+            }
             (self.say)(Stage::Alive);
             self.watchdog.fed();
         }
@@ -246,6 +249,10 @@ impl<'a, D: Disk> Core<'a, D> {
                 }
                 // Hours and records may have waited for it.
                 self.tick_at = now;
+            }
+            Command::Refused(code) => self.engine.tally.refuse(code),
+            Command::Ready(reply) => {
+                let _ = reply.send(self.engine.is_ready());
             }
             Command::Status(reply) => {
                 let _ = reply.send(Box::new(self.status(now)));

@@ -43,8 +43,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// The description of all this.
 const OPENAPI: &str = include_str!("http/openapi.json");
 
+const USAGE: &str = "/v1/usage";
+
 const ROUTES: [Route; 7] = [
-    Route { path: "/v1/usage", takes: Takes::Post },
+    Route { path: USAGE, takes: Takes::Post },
     Route { path: "/v1/status", takes: Takes::Get },
     Route { path: "/v1/records", takes: Takes::Get },
     Route { path: "/v1/gate", takes: Takes::Get },
@@ -101,6 +103,7 @@ async fn connection(client: HttpClient, core: Handle, mut stop: watch::Receiver<
 
 async fn answer(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<Answer, Infallible> {
     let answered = match refused_by_head(&request, &ROUTES) {
+        Some(refused) if request.uri().path() == USAGE => tell_refusal(refused, core),
         Some(refused) => Ok(refused),
         None => route(request, peer, core).await,
     };
@@ -111,7 +114,7 @@ async fn answer(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result
 
 async fn route(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<Answer, Gone> {
     Ok(match request.uri().path() {
-        "/v1/usage" => usage(request, peer, core).await?,
+        USAGE => usage(request, peer, core).await?,
         "/v1/status" => json_answer(StatusCode::OK, &*core.ask(Command::Status).await?),
         "/v1/records" => records(core).await?,
         "/v1/gate" => json_answer(StatusCode::OK, &core.ask(Command::Gate).await?),
@@ -121,7 +124,7 @@ async fn route(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<
         }
         "/v1/openapi.json" => with(StatusCode::OK, JSON, OPENAPI),
         "/healthz" => {
-            let ready = core.ask(Command::Status).await?.ready;
+            let ready = core.ask(Command::Ready).await?;
             let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             json_answer(status, &serde_json::json!({ "ready": ready }))
         }
@@ -132,7 +135,7 @@ async fn route(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<
 async fn usage(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<Answer, Gone> {
     let body = match body(request, LINE_BYTES_MAX).await {
         Ok(body) => body,
-        Err(refused) => return Ok(refused),
+        Err(refused) => return tell_refusal(refused, core),
     };
     let (array, answer) = core.ask(|reply| Command::Take { peer, body, reply }).await?;
     Ok(match answer {
@@ -143,6 +146,17 @@ async fn usage(request: Request<Incoming>, peer: Peer, core: &Handle) -> Result<
         }
         Err(why) => refusal(&why),
     })
+}
+
+/// Has usage that HTTP itself refuses counted as what a line refuses.
+fn tell_refusal(refused: Answer, core: &Handle) -> Result<Answer, Gone> {
+    let code = match refused.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Code::TooLarge,
+        StatusCode::FORBIDDEN => Code::NotAllowed,
+        _ => Code::BadRequest,
+    };
+    core.tell(Command::Refused(code))?;
+    Ok(refused)
 }
 
 async fn records(core: &Handle) -> Result<Answer, Gone> {

@@ -173,6 +173,10 @@ impl Waiting<'_> {
                 let _ = reply.send(Ok(Sending::Idle));
             }
             Command::Instance(name) => self.learnt = Some(name),
+            Command::Refused(code) => trouble.taker.tally.refuse(code),
+            Command::Ready(reply) => {
+                let _ = reply.send(false);
+            }
             Command::Status(reply) => {
                 let _ = reply.send(Box::new(self.status(front, trouble, now)));
             }

@@ -31,6 +31,11 @@ impl Watchdog {
         self.due_in().is_some_and(|span| span.is_zero())
     }
 
+    /// When it was fed last.
+    pub(super) fn fed_at(&self) -> Instant {
+        self.fed
+    }
+
     /// It has been.
     pub(super) fn fed(&mut self) {
         self.fed = Instant::now();

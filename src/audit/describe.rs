@@ -151,7 +151,8 @@ fn fact(entry: &Entry, names: &mut Names) -> Described {
         }
         Entry::Started(started) => {
             let at = started.reading.at.to_string();
-            describe_as(format!("the agent started at {at}"), json!({ "at": at }))
+            let boot = started.reading.boot.map(|id| format!("{:032x}", u128::from_be_bytes(id)));
+            describe_as(format!("the agent started at {at}"), json!({ "at": at, "boot": boot }))
         }
         Entry::Alive(alive) => {
             let (at, ms) = (alive.reading.at.to_string(), alive.ran.iter().map(|(_, ms)| ms).sum::<u64>());

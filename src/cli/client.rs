@@ -78,8 +78,13 @@ fn unreachable_message(socket: &Path, error: &std::io::Error) -> String {
 
 /// `GET path` on the agent's socket: the body of a 200.
 pub fn get(socket: &Path, path: &str) -> Result<Bytes, String> {
+    get_within(socket, path, ANSWER_TIMEOUT)
+}
+
+/// The same for one who waits no longer than `most`.
+pub fn get_within(socket: &Path, path: &str, most: Duration) -> Result<Bytes, String> {
     let request = Request::get(path).header("host", "meterd").body(Full::default());
-    let (status, body) = ask(socket, request.map_err(|e| e.to_string())?)?;
+    let (status, body) = ask(socket, request.map_err(|e| e.to_string())?, most)?;
     if status.is_success() {
         Ok(body)
     } else {
@@ -130,12 +135,17 @@ pub fn decide(target: &Target, path: &str, body: &serde_json::Value, done: fn(&D
 
 /// `POST path` on the operator's socket.
 pub fn post<T: DeserializeOwned>(socket: &Path, path: &str, body: String) -> Result<T, String> {
+    post_within(socket, path, body, ANSWER_TIMEOUT)
+}
+
+/// The same for one who waits no longer than `most`.
+pub fn post_within<T: DeserializeOwned>(socket: &Path, path: &str, body: String, most: Duration) -> Result<T, String> {
     let request = Request::post(path).header("host", "meterd").body(Full::from(body));
-    let (_, body) = ask(socket, request.map_err(|e| e.to_string())?)?;
+    let (_, body) = ask(socket, request.map_err(|e| e.to_string())?, most)?;
     serde_json::from_slice(&body).map_err(|e| format!("the agent's answer cannot be read: {e}"))
 }
 
-fn ask(socket: &Path, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), String> {
+fn ask(socket: &Path, request: Request<Full<Bytes>>, most: Duration) -> Result<(StatusCode, Bytes), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let question = async {
         let stream = UnixStream::connect(socket).await.map_err(|error| unreachable_message(socket, &error))?;
@@ -146,6 +156,6 @@ fn ask(socket: &Path, request: Request<Full<Bytes>>) -> Result<(StatusCode, Byte
         let status = answer.status();
         Ok((status, answer.into_body().collect().await.map_err(failed)?.to_bytes()))
     };
-    let timed = runtime.block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, question).await });
+    let timed = runtime.block_on(async { tokio::time::timeout(most.min(ANSWER_TIMEOUT), question).await });
     timed.unwrap_or_else(|_| Err(format!("the agent at {} does not answer", socket.display())))
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::client::{Target, get, post};
+use super::client::{Target, get_within, post_within};
 use super::exit;
 use super::say::{complain, say};
 use crate::config::duration::parse_span;
@@ -86,7 +86,7 @@ pub fn run(args: &Seal) -> u8 {
     };
     let deadline = Instant::now() + args.timeout;
     let asked = if args.cancel { json!({ "cancel": true }) } else { json!({ "final": true, "why": args.why }) };
-    let mut answer: Value = match post(&socket, "/v1/seal", asked.to_string()) {
+    let mut answer: Value = match post_within(&socket, "/v1/seal", asked.to_string(), args.timeout.max(AWAY_MAX)) {
         Ok(answer) => answer,
         Err(message) => {
             complain!("meterd: {message}");
@@ -109,7 +109,7 @@ pub fn run(args: &Seal) -> u8 {
         && heard.elapsed() < AWAY_MAX
     {
         sleep(ASKED_EVERY.min(deadline.saturating_duration_since(Instant::now())));
-        if let Ok(body) = get(&socket, "/v1/seal")
+        if let Ok(body) = get_within(&socket, "/v1/seal", deadline.saturating_duration_since(Instant::now()))
             && let Ok(next) = serde_json::from_slice(&body)
         {
             (answer, heard) = (next, Instant::now());

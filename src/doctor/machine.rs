@@ -65,7 +65,8 @@ fn standing(dir: &Path) -> &Path {
     dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"))
 }
 
-/// Writes and syncs a file that has lost its name before its first byte: whatever happens, nothing is left behind.
+/// Writes and syncs a file that has lost its name before its first byte: nothing but a kill in that very moment leaves
+/// one behind, and that is empty.
 fn try_writing(dir: &Path) -> io::Result<()> {
     let path = dir.join(format!(".meterd-doctor-{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;

@@ -68,7 +68,11 @@ impl<D: Disk> Engine<D> {
             let (records, ended) = before.map_or_else(Default::default, |before| (before.records, before.ended));
             self.ending = Some(EndUnderWay { since: now, by, why: why.to_owned(), closed, records, ended });
         }
-        self.tick(now)
+        match self.tick(now) {
+            // It is under way: the hour is closed as soon as there is room.
+            Err(LogError::Full(_)) => Ok(()),
+            other => other,
+        }
     }
 
     /// The end does not come: usage is taken again. An end that a person asked for is called off by a person only.
@@ -109,10 +113,13 @@ impl<D: Disk> Engine<D> {
             left.extend(all.map(|(hour, usage)| (name.clone(), hour, usage.to_string())));
         }
         let waiting = waiting.into_iter().cloned().collect();
-        EndSeen { ending: self.ending.clone(), obstacle: self.obstacle(), sent, waiting, left }
+        let no_room = || (self.is_end_open() && self.log.no_room().is_some()).then_some("there is no room on the disk");
+        let obstacle = self.obstacle().or_else(no_room);
+        EndSeen { ending: self.ending.clone(), obstacle, sent, waiting, left }
     }
 
-    fn obstacle(&self) -> Option<&'static str> {
+    /// What keeps hours from being sealed, and records from being sent.
+    pub(super) fn obstacle(&self) -> Option<&'static str> {
         if self.state.clocks.doubt.is_some() {
             return Some(
                 "this machine's clock is in doubt: no hour is sealed and no record sent until AWS's clock confirms it",

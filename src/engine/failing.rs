@@ -18,6 +18,16 @@ pub struct Failing {
 }
 
 impl<D: Disk> Engine<D> {
+    /// Since when an hour with usage is to be sealed and cannot be.
+    pub fn unsealed_since(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.obstacle().is_none() && self.log.no_room().is_none() {
+            return None;
+        }
+        let first = self.state.dimensions.iter().flat_map(|dimension| dimension.open.keys()).min()?;
+        let due = first.end().plus(self.options.grace);
+        (self.placing(now) > due).then_some(due)
+    }
+
     /// Whether metering fails, and since when: from the moment at which the first record was to go out, or since AWS's
     /// last final word. See [`crate::rollup::waiting`].
     pub fn failing(&self, now: Timestamp) -> Option<Failing> {

@@ -211,6 +211,11 @@ impl<D: Disk> Engine<D> {
         &self.options
     }
 
+    /// Whether usage is taken, as long as there is room for it.
+    pub fn is_ready(&self) -> bool {
+        self.log.poisoned().is_none() && !self.is_closed()
+    }
+
     /// Whether usage is refused because the disk is full. What was refused last may be taken by now.
     pub fn disk_full(&self) -> bool {
         self.full && self.log.no_room().is_some()

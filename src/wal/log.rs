@@ -55,6 +55,7 @@ pub struct Log<D: Disk> {
     last_crc: u32,
     poisoned: Option<Arc<str>>,
     slowest_sync: Duration,
+    synced_at: Option<Instant>,
     /// How long each commit took, in microseconds.
     commits: Histogram,
 }
@@ -77,8 +78,8 @@ impl<D: Disk> Log<D> {
         last_crc: u32,
     ) -> Self {
         let (batch, poisoned) = (Vec::new(), None);
-        let (slowest_sync, commits) = (Duration::ZERO, Histogram::new(COMMIT_BOUNDS));
-        Log { disk, spares, segment, batch, next_seq, last_crc, poisoned, slowest_sync, commits }
+        let (slowest_sync, synced_at, commits) = (Duration::ZERO, None, Histogram::new(COMMIT_BOUNDS));
+        Log { disk, spares, segment, batch, next_seq, last_crc, poisoned, slowest_sync, synced_at, commits }
     }
 
     /// Spares are made ahead from now on.
@@ -119,6 +120,11 @@ impl<D: Disk> Log<D> {
     /// Why spare segments cannot be made, if it is for want of room. Usage is taken until the one being written is full.
     pub fn no_room(&self) -> Option<String> {
         self.spares.no_room()
+    }
+
+    /// When a commit last reached the disk, if one has.
+    pub fn synced_at(&self) -> Option<Instant> {
+        self.synced_at
     }
 
     /// The slowest sync so far.
@@ -198,6 +204,7 @@ impl<D: Disk> Log<D> {
             return Err(self.poison(&format!("writing {name} failed: {error}")));
         }
         let took = started.elapsed();
+        self.synced_at = Some(started + took);
         self.slowest_sync = self.slowest_sync.max(took);
         self.commits.add(took.as_micros() as u64);
         if took > SYNC_WARN {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::fake_aws::FakeAws;
-use crate::socket::get;
+use crate::socket::{get, raw};
 use crate::world::{DIMENSIONS, NOON, World, read, wait_until};
 
 const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/prometheus/meterd.rules.yml");
@@ -81,6 +81,11 @@ fn they_say_what_status_says_and_prometheus_takes_them() {
     {
         agent.tell(line);
     }
+    let large = raw(
+        &world.socket(),
+        "POST /v1/usage HTTP/1.1\r\nhost: meterd\r\ncontent-length: 70000\r\nconnection: close\r\n\r\n",
+    );
+    assert!(large.starts_with("HTTP/1.1 413 "), "{large}");
     wait_until("AWS has a record", || agent.status()["records"]["accepted"] == 1);
     let text = scrape(&world);
     let found = samples(&text);
@@ -94,7 +99,8 @@ fn they_say_what_status_says_and_prometheus_takes_them() {
         ("meterd_duplicate_increments_total", "1"),
         ("meterd_refusals_total{code=\"unknown_dimension\"}", "1"),
         ("meterd_refusals_total{code=\"bad_request\"}", "1"),
-        ("meterd_sealed_units_total{dimension=\"requests\"}", "27.5"),
+        ("meterd_refusals_total{code=\"too_large\"}", "1"),
+        ("meterd_sealed_units{dimension=\"requests\"}", "27.5"),
         ("meterd_accepted_units_total{dimension=\"requests\"}", "20"),
         ("meterd_remainder_units{dimension=\"requests\"}", "7.5"),
         ("meterd_received_units{dimension=\"bytes\"}", "0.000001"),

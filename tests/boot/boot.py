@@ -123,6 +123,10 @@ class Proof:
         said = self.machine.run("systemd-analyze", "security", "meterd.service", "--no-pager", check=False)
         score = float(re.search(r"exposure level for meterd.service: ([0-9.]+)", said).group(1))
         assert score <= 1.5, f"systemd-analyze security: {score}"
+        # Without the kernel's name of this boot no uptime is metered, and every long pause looks like a clock that jumped.
+        entries = map(json.loads, self.machine.run("meterd", "inspect", "--json").splitlines())
+        boots = [entry["boot"] for entry in entries if entry["kind"] == "started"]
+        assert boots and all(boots), f"the agent does not see which boot this is: {boots}"
         return f"systemd-analyze security: {score}"
 
     def kill_9(self):
@@ -302,6 +306,11 @@ class Proof:
         self.machine.run("dpkg", "--remove", "meterd")
         assert not self.machine.is_active() and not self.machine.is_active("meterd.socket")
         assert (self.state / "wal").is_dir()
+        # What was removed and comes back meters again, with all that it had.
+        self.machine.run("dpkg", "--install", "/root/meterd.deb")
+        for unit in ("meterd.socket", "meterd-admin.socket", "meterd.service", "meterd-end.service"):
+            assert self.machine.run("systemctl", "is-enabled", unit).strip() == "enabled", unit
+        self.machine.run("dpkg", "--remove", "meterd")
         said = self.machine.run("dpkg", "--purge", "meterd")
         assert (self.state / "wal").is_dir() and "/var/lib/meterd is kept" in said, said
         return "removed and purged, /var/lib/meterd is as it was, and that is said"
