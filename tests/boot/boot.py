@@ -12,6 +12,7 @@ power of a virtual machine. systemd is Debian 12's (252), which knows no Restart
 """
 
 import argparse
+import json
 import os
 import re
 import time
@@ -125,7 +126,7 @@ class Proof:
         assert score <= 1.5, f"systemd-analyze security: {score}"
         # Without the kernel's name of this boot no uptime is metered, and every long pause looks like a clock that jumped.
         entries = map(json.loads, self.machine.run("meterd", "inspect", "--json").splitlines())
-        boots = [entry["boot"] for entry in entries if entry["kind"] == "started"]
+        boots = [entry["entry"]["boot"] for entry in entries if entry["kind"] == "started"]
         assert boots and all(boots), f"the agent does not see which boot this is: {boots}"
         return f"systemd-analyze security: {score}"
 
