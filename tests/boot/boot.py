@@ -35,6 +35,18 @@ ExecStart=/usr/bin/meterd add requests 1
 WantedBy=multi-user.target
 """
 
+# Stops after the agent, for it starts before it.
+SIMULATED_AWS = """[Unit]
+Before=meterd.service
+[Service]
+ExecStart=/usr/bin/meterd simulate-aws --listen 127.0.0.1:9
+[Install]
+WantedBy=multi-user.target
+"""
+KEYS = """[Service]
+Environment=AWS_ACCESS_KEY_ID=AKIABOOT AWS_SECRET_ACCESS_KEY=secret
+"""
+
 
 def say(what):
     print(f"  {what}", flush=True)
@@ -303,6 +315,34 @@ class Proof:
         assert all(count <= seconds + 10 * (1 + seconds // 60) for count in woken.values()), said
         return said
 
+    def a_poweroff_is_an_end_and_a_reboot_is_none(self):
+        """With AWS, simulated, beside the agent: until now it was away, and nothing was sealed but what is over."""
+        entries = lambda kind: self.machine.run("meterd", "inspect", "--json", "--kind", kind).splitlines()
+        assert not entries("end"), "a stop, a restart or the reboot was taken for an end"
+        (self.machine.root / "etc/systemd/system/aws.service").write_text(SIMULATED_AWS)
+        self.drop_in(KEYS)
+        self.machine.run("systemctl", "enable", "--now", "aws.service")
+        self.machine.run("systemctl", "restart", "meterd.service")
+        assert Socket(self.machine.socket).ask(ONE)["ok"]
+        self.counted += 1
+        begun = time.monotonic()
+        self.machine.run("systemctl", "poweroff")
+        assert self.machine.ended() == 0, "systemd-nspawn says that it is switched off"
+        took = time.monotonic() - begun
+        self.machine.boot()
+        wait_for("systemd answers", lambda: self.machine.run("systemctl", "is-system-running", check=False))
+        self.ready()
+        assert len(entries("end")) == 1, "the poweroff was not an end"
+        accepted = self.machine.books()["accepted"]
+        assert accepted == str(self.counted), f"AWS has {accepted} of {self.counted}: the open hour was not sent"
+        # The closed hour stays closed: what comes now counts in the next one.
+        assert Socket(self.machine.socket).ask(ONE)["ok"]
+        self.counted += 1
+        self.balance()
+        assert self.machine.books()["open"] == "1", self.machine.books()
+        self.no_drop_in()
+        return f"off after {took:.1f} s, {accepted} units accepted by then; back, and in the next hour"
+
     def a_removal_keeps_the_state(self):
         self.machine.run("dpkg", "--remove", "meterd")
         assert not self.machine.is_active() and not self.machine.is_active("meterd.socket")
@@ -362,6 +402,7 @@ def main():
             proof.a_reboot,
             proof.an_upgrade,
             proof.idle,
+            proof.a_poweroff_is_an_end_and_a_reboot_is_none,
             proof.a_removal_keeps_the_state,
         ]
         try:

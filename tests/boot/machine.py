@@ -19,8 +19,8 @@ from pathlib import Path
 
 MIRROR = os.environ.get("METERD_BOOT_MIRROR", "http://deb.debian.org/debian")
 SUITE = "bookworm"
-# What the proofs need in the root: systemd, and Python for the writer in the virtual machine.
-PACKAGES = "systemd,systemd-sysv,udev,python3"
+# What the proofs need in the root: systemd, Python for the writer in the virtual machine, and what the package recommends.
+PACKAGES = "systemd,systemd-sysv,udev,python3,ca-certificates"
 # How long anything may take that has to happen, on a machine however slow.
 PATIENCE = 120
 
