@@ -12,6 +12,7 @@ use crate::entry::{Decision, Peer, RecordKey};
 use crate::gate::Gate;
 use crate::hour::Hour;
 use crate::index::History;
+use crate::ingest::allow::Writer;
 use crate::metrics::Figures;
 use crate::status::Status;
 use crate::submit::answer::Reply;
@@ -23,7 +24,7 @@ pub enum Command {
     /// Take the increments in this body.
     Take {
         /// Who writes.
-        peer: Peer,
+        writer: Writer,
         /// An increment or an array, as JSON.
         body: Vec<u8>,
         /// Whether it was an array, and what became of it, after the commit.

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::checks;
 use super::commands::Command;
 use super::front::Front;
+use super::pace::Passes;
 use super::run::Stage;
 use super::watchdog::Watchdog;
 use crate::clock::Clock;
@@ -23,6 +24,7 @@ use crate::disk::Disk;
 use crate::engine::{Code, EndSeen, Engine, NotSettled, Refusal, Taken, Tally};
 use crate::gate;
 use crate::hour::{Reading, Timestamp};
+use crate::ingest::allow::Allowed;
 use crate::ingest::taker::{self, NotReady};
 use crate::metrics::{Figures, LogFigures};
 use crate::status::{self, Status};
@@ -35,6 +37,9 @@ const IDLE_MARK_AFTER: Duration = Duration::from_secs(1);
 const ROOM_RETRY: Duration = Duration::from_secs(1);
 /// Commands taken in one turn, so that they cannot starve the socket.
 const COMMANDS_PER_TURN: usize = 256;
+
+/// How long writers' last lines are taken while the agent stops. What was not read by then was not answered either.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How long a loop sleeps at most, before it looks at the clocks again: the machine may have slept meanwhile.
 pub const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
@@ -57,6 +62,8 @@ pub struct Wiring {
     pub hangup: Arc<AtomicBool>,
     /// What the gate keeps to.
     pub gate: config::Gate,
+    /// Who may write and read; what is sent here holds from then on, for those who are connected too.
+    pub allowed: watch::Sender<Allowed>,
 }
 
 /// Why the loop ended.
@@ -80,6 +87,10 @@ pub struct Core<'a, D: Disk> {
     /// Who feeds the watchdog.
     say: &'a dyn Fn(Stage<'_>),
     staged: Vec<Staged>,
+    /// How other threads' commands are paced.
+    passes: Passes,
+    /// Some of them may wait.
+    commands_left: bool,
     /// The log's next number when it was last looked at.
     seen_seq: u64,
     /// When it was last seen to have gone on, until its mark has been written.
@@ -102,7 +113,19 @@ impl<'a, D: Disk> Core<'a, D> {
         let now = front.wiring.clock.now();
         // What was appended at the start wants a mark too.
         let (staged, watchdog) = (Vec::new(), Watchdog::new(watchdog));
-        Core { engine, front, watchdog, say, staged, seen_seq: 0, unmarked_since: None, tick_at: now }
+        let (passes, commands_left) = (Passes::default(), false);
+        Core {
+            engine,
+            front,
+            watchdog,
+            say,
+            staged,
+            passes,
+            commands_left,
+            seen_seq: 0,
+            unmarked_since: None,
+            tick_at: now,
+        }
     }
 
     /// Runs until asked to stop or the disk fails.
@@ -150,25 +173,46 @@ impl<'a, D: Disk> Core<'a, D> {
         // Never for long: a clock that was set back would have it wait for a moment far away.
         let timeout = clock.real(self.tick_at.since(clock.now())).clamp(Duration::from_millis(1), LOOK_UP_EVERY);
         let mark = self.unmarked_since.map(|since| IDLE_MARK_AFTER.saturating_sub(since.elapsed()));
-        [mark, self.watchdog.due_in()].into_iter().flatten().fold(timeout, Duration::min)
+        let commands = self.commands_left.then(|| self.passes.rest());
+        [mark, self.watchdog.due_in(), commands].into_iter().flatten().fold(timeout, Duration::min)
     }
 
     /// Takes what is there, commits once, answers.
     fn turn(&mut self, now: Timestamp) -> Result<(), LogError> {
-        for _ in 0..COMMANDS_PER_TURN {
-            match self.front.wiring.commands.try_recv() {
-                Ok(command) => self.obey(command, now)?,
-                Err(_) => break,
+        let busy = self.take_commands(now)?;
+        let touched = self.front.read_ready(busy, &mut self.engine, now);
+        self.answer(&touched, now)
+    }
+
+    /// Takes what other threads ask, as long as the pace allows; whether there was anything.
+    fn take_commands(&mut self, now: Timestamp) -> Result<bool, LogError> {
+        self.commands_left = !self.passes.rest().is_zero();
+        let Some(pass) = self.passes.begin(&self.front.clients.pace) else { return Ok(false) };
+        for n in 0..COMMANDS_PER_TURN {
+            let Ok(command) = self.front.wiring.commands.try_recv() else {
+                self.passes.end(&pass);
+                return Ok(n > 0);
+            };
+            self.obey(command, now)?;
+            if pass.is_over() {
+                break;
             }
         }
-        let touched = self.front.clients.read_ready(&mut self.engine, now);
+        // No event may come for those that wait still.
+        self.commands_left = true;
+        self.passes.end(&pass);
+        Ok(true)
+    }
+
+    /// Commits what was taken, and answers.
+    fn answer(&mut self, touched: &[Token], now: Timestamp) -> Result<(), LogError> {
         self.engine.commit(now)?;
         for (reply, array, answer) in self.staged.drain(..) {
             // A client that has gone does not hear it.
             let _ = reply.send((array, answer));
         }
         for token in touched {
-            self.front.clients.answer(token);
+            self.front.clients.answer(*token);
         }
         Ok(())
     }
@@ -219,8 +263,8 @@ impl<'a, D: Disk> Core<'a, D> {
 
     fn obey(&mut self, command: Command, now: Timestamp) -> Result<(), LogError> {
         match command {
-            Command::Take { peer, body, reply } => {
-                let (array, answer) = taker::take(&mut self.engine, peer, &body, now);
+            Command::Take { writer, body, reply } => {
+                let (array, answer) = taker::take(&mut self.engine, &writer, &body, now);
                 self.staged.push((reply, array, answer));
             }
             Command::NextSending(reply) => {
@@ -342,8 +386,12 @@ impl<'a, D: Disk> Core<'a, D> {
     fn stop(mut self) -> Result<(), LogError> {
         let now = self.front.wiring.clock.now();
         self.front.clients.queue_all();
-        while self.front.clients.any_ready() {
-            self.turn(now)?;
+        // Somebody who never stops sending does not keep the agent from stopping.
+        let begun = Instant::now();
+        while self.front.clients.any_ready() && begun.elapsed() < LAST_WORDS {
+            self.take_commands(now)?;
+            let touched = self.front.clients.read_everybody(&mut self.engine, now);
+            self.answer(&touched, now)?;
         }
         self.engine.stop(now)
     }
@@ -354,7 +402,7 @@ impl<'a, D: Disk> Core<'a, D> {
         let message = format!("{why}; nothing was recorded, send it again later");
         let mut nobody = NotReady { code: Code::NotReady, message, tally: Tally::default() };
         self.front.clients.queue_all();
-        for token in self.front.clients.read_ready(&mut nobody, self.front.wiring.clock.now()) {
+        for token in self.front.clients.read_everybody(&mut nobody, self.front.wiring.clock.now()) {
             self.front.clients.answer(token);
         }
         for (reply, array, _) in self.staged.drain(..) {

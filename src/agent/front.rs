@@ -12,8 +12,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::checks::{self, Failed};
 use super::clients::{Clients, HttpClient, LISTENER};
 use super::core::{Ended, WAKER, Wiring};
+use super::places::Places;
 use crate::doctor::Finding;
 use crate::hour::Timestamp;
+use crate::ingest::taker::Taker;
 
 /// How long to wait before trying again to accept what could not be accepted: no event comes for it.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -50,7 +52,8 @@ impl Front {
         poll: Poll,
         wiring: Wiring,
     ) -> io::Result<Self> {
-        let clients = Clients::new(poll.registry().try_clone()?, listener, connections, http)?;
+        let (places, allowed) = (Places::new(connections), wiring.allowed.subscribe());
+        let clients = Clients::new(poll.registry().try_clone()?, listener, places, allowed, http)?;
         wiring.signals.set_nonblocking(true)?;
         let mut signals = UnixStream::from_std(wiring.signals.try_clone()?);
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
@@ -73,9 +76,7 @@ impl Front {
         if self.clients.accept_failed() {
             timeout = timeout.min(ACCEPT_RETRY);
         }
-        if self.clients.any_ready() {
-            timeout = Duration::ZERO;
-        }
+        timeout = self.clients.due_in().map_or(timeout, |due| due.min(timeout));
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             polled => polled?,
@@ -83,7 +84,7 @@ impl Front {
         if self.wiring.hangup.swap(false, Ordering::Relaxed) {
             tracing::warn!("SIGHUP: this version reads its configuration at the start only; restart it instead");
         }
-        if self.clients.accept_failed() {
+        if self.clients.accept_again() {
             self.clients.accept();
         }
         let mut signalled = false;
@@ -99,6 +100,21 @@ impl Front {
             self.begin_to_stop();
         }
         Ok(())
+    }
+
+    /// Reads from those who are ready, the prompt ones first; those that may have answers waiting, in that order. `busy`:
+    /// something else has taken its time since the last look.
+    pub(super) fn read_ready(&mut self, busy: bool, taker: &mut impl Taker, now: Timestamp) -> Vec<Token> {
+        let mut touched = self.clients.read_prompt(taker, now);
+        let bulk = self.clients.read_bulk(taker, now);
+        if (busy || !bulk.is_empty()) && self.clients.pace.is_beside() {
+            // Whoever asked meanwhile shares this commit, instead of waiting for it and the next. Should that look fail,
+            // so will the next, which says so.
+            let _ = self.wait(Duration::ZERO);
+            touched.extend(self.clients.read_prompt(taker, now));
+        }
+        touched.extend(bulk);
+        touched
     }
 
     /// A part of the agent has panicked: a stop in order, and a restart by whoever watches over the agent.

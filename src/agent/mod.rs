@@ -3,7 +3,8 @@
 //! Two threads do the work. [`core`] owns the engine and, through [`clients`], the socket: it reads every ready
 //! connection, commits once and answers. The other one runs tokio: the [`submitter`], the [`checks`] and HTTP. They talk
 //! through [`commands`]. A writer's fast path never leaves the core's thread, and nothing that AWS, metadata or a slow
-//! reader does can hold it up.
+//! reader does can hold it up. What clients may cost each other is bounded by [`places`] (connections), `pace` (time) and
+//! `memory` (bytes).
 
 pub mod admin;
 pub mod checks;
@@ -15,7 +16,10 @@ pub mod front;
 pub mod http;
 pub mod identity;
 pub mod lock;
+mod memory;
 pub mod notices;
+mod pace;
+pub mod places;
 pub(crate) mod recovery;
 pub mod run;
 pub mod submitter;

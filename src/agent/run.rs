@@ -15,7 +15,6 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::admin;
 use super::checks;
-use super::clients::CONNECTIONS_MAX;
 use super::commands::{Command, Handle};
 use super::core::{self, Core, Ended, Wiring};
 use super::front::Front;
@@ -23,6 +22,7 @@ use super::http;
 use super::identity::{self, Identity};
 use super::lock::LockError;
 use super::notices::{self, Asking};
+use super::places::{CONNECTIONS_MAX, KEPT};
 use super::recovery::Recovery;
 use super::submitter::Submitter;
 use super::waiting::{Waited, Waiting};
@@ -30,6 +30,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::{RealDisk, is_full};
 use crate::engine::{Engine, EngineError, Options};
+use crate::ingest::allow::Allowed;
 use crate::ingest::listener::sockets;
 use crate::submit::aws::Aws;
 use crate::wal::segment::HeaderError;
@@ -203,7 +204,8 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
     let asking = Asking::of(own_clock, identity::is_ec2(Path::new("/")), config.instance.id.is_some());
     let examined = (!own_clock).then(|| (config.clone(), Arc::clone(&clock)));
     let gate = config.gate.clone();
-    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup, gate };
+    let (allowed, lists) = watch::channel(Allowed::of(config, rustix::process::geteuid().as_raw()));
+    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup, gate, allowed };
     let front = Front::new(sockets.writers, connections(), http, poll, wiring)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -227,7 +229,7 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
                 tokio::task::spawn_local(checks::run(config, clock, handle.clone()));
             }
             tokio::task::spawn_local(admin::serve(sockets.admin, handle.clone()));
-            http::serve(clients, handle).await;
+            http::serve(clients, lists, handle).await;
         });
         // Whatever still waits for AWS or a client has been told already.
         runtime.shutdown_timeout(Duration::from_millis(100));
@@ -272,7 +274,7 @@ fn live(
 /// How many connections may be open at once: as many as are documented, or as many as the system grants files for, less
 /// those that the log, the index and AWS need. Without that reserve a crowd of clients could keep the log from growing.
 fn connections() -> usize {
-    let wanted = (CONNECTIONS_MAX + FILES_RESERVED) as u64;
+    let wanted = (CONNECTIONS_MAX + KEPT + FILES_RESERVED) as u64;
     let granted = getrlimit(Resource::Nofile);
     // No limit reads as none.
     let most = |limit: Option<u64>| limit.unwrap_or(wanted).min(wanted);
@@ -282,7 +284,7 @@ fn connections() -> usize {
         files = most(granted.maximum);
     }
     let connections = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(FILES_RESERVED).max(1);
-    if connections < CONNECTIONS_MAX {
+    if connections < CONNECTIONS_MAX + KEPT {
         tracing::warn!(connections, files, "the limit on open files allows fewer connections than usual (LimitNOFILE)");
     }
     connections

@@ -148,7 +148,7 @@ impl Waiting<'_> {
         while let Ok(command) = front.wiring.commands.try_recv() {
             self.obey(command, front, trouble, now);
         }
-        for token in front.clients.read_ready(&mut trouble.taker, now) {
+        for token in front.clients.read_everybody(&mut trouble.taker, now) {
             front.clients.answer(token);
         }
     }
@@ -166,8 +166,8 @@ impl Waiting<'_> {
     fn obey(&mut self, command: Command, front: &mut Front, trouble: &mut Trouble, now: Timestamp) {
         let why = &trouble.taker.message;
         match command {
-            Command::Take { peer, body, reply } => {
-                let _ = reply.send(taker::take(&mut trouble.taker, peer, &body, now));
+            Command::Take { writer, body, reply } => {
+                let _ = reply.send(taker::take(&mut trouble.taker, &writer, &body, now));
             }
             Command::NextSending(reply) => {
                 let _ = reply.send(Ok(Sending::Idle));

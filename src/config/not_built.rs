@@ -2,48 +2,24 @@
 //! line about money is a wrong bill. A feature that is built deletes its line here.
 
 use super::raw::KeyLines;
-use super::{Config, ConfigError, Dimension, ProductKind};
-
-/// Who asks for it.
-enum Asked {
-    /// The agent as a whole.
-    Config(fn(&Config) -> bool),
-    /// A dimension.
-    Dimension(fn(&Dimension) -> bool),
-}
-use Asked::{Config as Agent, Dimension as Each};
+use super::{Config, ConfigError, ProductKind};
 
 /// Key, when it asks for something, what it cannot do, what to write instead.
-type Entry = (&'static str, Asked, &'static str, &'static str);
+type Entry = (&'static str, fn(&Config) -> bool, &'static str, &'static str);
 
 #[rustfmt::skip] // one feature, one line
 const NOT_BUILT: &[Entry] = &[
-    ("product.kind", Agent(|c| c.product.kind == ProductKind::Saas), "meter SaaS products", "allowed: \"ami\""),
-    ("dimension.allow_users", Each(|d| !d.allow_users.is_empty()), "restrict who writes a dimension", "leave it out: socket.mode says who may write"),
-    ("socket.allow_users", Agent(|c| !c.socket.allow_users.is_empty()), "restrict who writes by name", "leave it out: socket.mode says who may write"),
-    ("socket.allow_groups", Agent(|c| !c.socket.allow_groups.is_empty()), "restrict who writes by name", "leave it out: socket.mode says who may write"),
-    ("socket.allow_read_users", Agent(|c| !c.socket.allow_read_users.is_empty()), "restrict who reads by name", "leave it out: who may write may read"),
-    ("alert.command", Agent(|c| !c.alert.command.is_empty()), "call a command", "leave it out, and watch `meterd status`"),
+    ("product.kind", |c| c.product.kind == ProductKind::Saas, "meter SaaS products", "allowed: \"ami\""),
+    ("alert.command", |c| !c.alert.command.is_empty(), "call a command", "leave it out, and watch `meterd status`"),
 ];
 
 /// One error for everything in `config` that this version cannot do.
 pub(super) fn not_built(config: &Config, file: &str, lines: &KeyLines) -> Vec<ConfigError> {
-    let mut found = Vec::new();
-    for (key, asked, inability, remedy) in NOT_BUILT {
-        let mut refuse = |path: &str| {
-            let what = format!("{key}: this version of meterd cannot {inability} yet");
-            let line = lines.get(path).copied();
-            found.push(ConfigError { file: file.to_owned(), line, what, remedy: (*remedy).to_owned() });
-        };
-        match asked {
-            Agent(asks) if asks(config) => refuse(key),
-            Agent(_) => {}
-            Each(asks) => {
-                for (n, _) in config.dimensions.iter().enumerate().filter(|(_, dimension)| asks(dimension)) {
-                    refuse(&key.replacen("dimension", &format!("dimension[{n}]"), 1));
-                }
-            }
-        }
-    }
-    found
+    let asked = NOT_BUILT.iter().filter(|(_, asks, ..)| asks(config));
+    let refuse = |(key, _, inability, remedy): &Entry| {
+        let what = format!("{key}: this version of meterd cannot {inability} yet");
+        let line = lines.get(*key).copied();
+        ConfigError { file: file.to_owned(), line, what, remedy: (*remedy).to_owned() }
+    };
+    asked.map(refuse).collect()
 }
