@@ -24,9 +24,6 @@ use crate::ingest::listener::peer;
 use crate::ingest::taker::Taker;
 use crate::metrics::Connections;
 
-/// Connections accepted before those that are there have their turn again.
-const ACCEPTS_PER_TURN: usize = 16;
-
 /// What the listening socket is known by.
 pub(super) const LISTENER: Token = Token(0);
 /// Connections are known by this and what follows; what lies between belongs to the loop.
@@ -79,7 +76,9 @@ pub(super) struct Clients {
     prompt: VecDeque<Token>,
     /// Those that can wait.
     bulk: VecDeque<Token>,
+    /// How reading from those is paced, and accepting.
     passes: Passes,
+    arrivals: Passes,
     pub(super) pace: Pace,
     /// All of them, to keep them apart.
     queued: HashSet<Token>,
@@ -110,6 +109,7 @@ impl Clients {
             prompt: VecDeque::new(),
             bulk: VecDeque::new(),
             passes: Passes::default(),
+            arrivals: Passes::default(),
             pace: Pace::default(),
             queued: HashSet::new(),
             chunk: vec![0; READ_BYTES_PER_TURN],
@@ -128,10 +128,12 @@ impl Clients {
 
     /// How long nothing is to be done for those that are ready; none if nobody is.
     pub(super) fn due_in(&self) -> Option<Duration> {
-        if !self.prompt.is_empty() || self.accept_more {
+        if !self.prompt.is_empty() {
             return Some(Duration::ZERO);
         }
-        (!self.bulk.is_empty()).then(|| self.passes.rest())
+        let bulk = (!self.bulk.is_empty()).then(|| self.passes.rest());
+        let arrivals = self.accept_more.then(|| self.arrivals.rest());
+        bulk.into_iter().chain(arrivals).min()
     }
 
     /// No new connections from here on.
@@ -169,53 +171,60 @@ impl Clients {
         self.accept_failed || self.accept_more
     }
 
-    /// Takes the connections that wait, some at a time.
+    /// Takes the connections that wait, as long as the pace allows.
     pub(super) fn accept(&mut self) {
+        self.accept_more = true;
+        let Some(pass) = self.arrivals.begin(&self.pace) else { return };
+        while self.accept_more && self.accept_one() && !pass.is_over() {}
+        self.arrivals.end(&pass);
+    }
+
+    /// Takes one of them; whether it was there.
+    fn accept_one(&mut self) -> bool {
         let failed_before = std::mem::take(&mut self.accept_failed);
         self.accept_more = false;
-        for _ in 0..ACCEPTS_PER_TURN {
-            let Some(listener) = &self.listener else { return };
-            let (mut stream, _) = match listener.accept() {
-                Ok(accepted) => accepted,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    if !failed_before {
-                        tracing::warn!(%error, "a connection could not be accepted; trying again");
-                    }
-                    self.accept_failed = true;
-                    return;
+        let Some(listener) = &self.listener else { return false };
+        let (mut stream, _) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(error) => {
+                if !failed_before {
+                    tracing::warn!(%error, "a connection could not be accepted; trying again");
                 }
-            };
-            let Ok(peer) = peer(&stream) else { continue };
-            let ticket = match self.places.take(peer.uid) {
-                Ok(ticket) => ticket,
-                Err(why) => {
-                    // It is closed either way.
-                    let _ = self.turned_away(peer, Code::Overloaded, why).flush(&mut stream);
-                    continue;
-                }
-            };
-            let token = Token(self.next_token);
-            self.next_token += 1;
-            if self.registry.register(&mut stream, token, Interest::READABLE).is_err() {
-                continue;
+                self.accept_failed = true;
+                return false;
             }
-            let client = Client {
-                stream,
-                peer,
-                lines: None,
-                wants_write: false,
-                half_closed: false,
-                ended: false,
-                paused: false,
-                manners: Manners::default(),
-                held: 0,
-                ticket,
-            };
-            self.clients.insert(token, client);
-            self.queue(token);
-        }
+        };
         self.accept_more = true;
+        let Ok(peer) = peer(&stream) else { return true };
+        let ticket = match self.places.take(peer.uid) {
+            Ok(ticket) => ticket,
+            Err(why) => {
+                // It is closed either way.
+                let _ = self.turned_away(peer, Code::Overloaded, why).flush(&mut stream);
+                return true;
+            }
+        };
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        if self.registry.register(&mut stream, token, Interest::READABLE).is_err() {
+            return true;
+        }
+        let client = Client {
+            stream,
+            peer,
+            lines: None,
+            wants_write: false,
+            half_closed: false,
+            ended: false,
+            paused: false,
+            manners: Manners::of_newcomer(),
+            held: 0,
+            ticket,
+        };
+        self.clients.insert(token, client);
+        self.queue(token);
+        true
     }
 
     fn writer(&self, peer: Peer) -> Writer {

@@ -1,8 +1,8 @@
 //! Whose turn it is. A client that asks for one thing and waits for the answer costs a turn next to nothing, and to it
 //! a millisecond is much. One that pipelines megabytes waits for none of its answers. So the first kind, the *prompt*,
 //! has its turn at once, always; the others, the *bulk*, have slices, and what those cost beside a prompt client is
-//! bounded: after each of their passes they rest for [`RESTS`] times as long as it took. What other threads ask is paced in
-//! the same way.
+//! bounded: after each of their passes they rest for [`RESTS`] times as long as it took. Accepting connections, and what
+//! other threads ask, is paced in the same way.
 //!
 //! Nobody says which kind it is: it shows. A turn is light if it reads little, leaves nothing behind and a line of it is
 //! taken. Heavy turns make a client bulk at once; turns that bring nothing of use (garbage, or lines byte by byte) do
@@ -33,7 +33,7 @@ const RESTS: u32 = 3;
 const REST_MAX: Duration = Duration::from_millis(20);
 
 /// What kind of client it is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Manners {
     bulk: bool,
     light: u8,
@@ -41,6 +41,11 @@ pub(super) struct Manners {
 }
 
 impl Manners {
+    /// A newcomer's: it can wait until it has had its first light turn, so that nobody gains by coming anew each time.
+    pub(super) fn of_newcomer() -> Self {
+        Manners { bulk: true, light: LIGHT_TURNS - 1, useless: 0 }
+    }
+
     /// Whether it can wait.
     pub(super) fn is_bulk(&self) -> bool {
         self.bulk

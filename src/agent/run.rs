@@ -9,6 +9,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::{Notify, mpsc, watch};
@@ -31,7 +32,7 @@ use crate::config::Config;
 use crate::disk::{RealDisk, is_full};
 use crate::engine::{Engine, EngineError, Options};
 use crate::ingest::allow::Allowed;
-use crate::ingest::listener::sockets;
+use crate::ingest::listener::{make_dir, sockets};
 use crate::submit::aws::Aws;
 use crate::wal::segment::HeaderError;
 use crate::wal::{LogError, OpenError, Purpose};
@@ -172,15 +173,18 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
         Identity::AskMetadata | Identity::Unknown => None,
     };
     let options = Options::of(config, instance.clone(), purpose, !own_clock);
+    let socket = &config.socket;
+    let no_socket = |source| RunError::Socket { path: socket.path.display().to_string(), source };
+    make_dir(&socket.path).map_err(no_socket)?;
+    // From here on every file is the agent's alone, those that libraries make included.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let mut recovery = Recovery::new(&config.state, options, Arc::clone(&clock));
     let opened = match recovery.attempt() {
         Err(error) if !error.may_heal() => return Err(error),
         opened => opened,
     };
 
-    let socket = &config.socket;
-    let sockets = sockets(&socket.path, socket.mode)
-        .map_err(|source| RunError::Socket { path: socket.path.display().to_string(), source })?;
+    let sockets = sockets(&socket.path, socket.mode).map_err(no_socket)?;
     let (signals, signalled) = UnixStream::pair()?;
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, signals.try_clone()?)?;

@@ -76,19 +76,50 @@ fn unreachable_message(socket: &Path, error: &std::io::Error) -> String {
     format!("no agent answers at {}: {error}; {remedy}", socket.display())
 }
 
+/// Why a question has no answer.
+#[derive(Debug)]
+pub struct NoAnswer {
+    /// What it says to whoever asked, and what to do.
+    pub message: String,
+    /// The agent is there, and this user may not ask it.
+    pub not_allowed: bool,
+}
+
+impl NoAnswer {
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        if self.not_allowed { exit::REFUSED } else { exit::UNREACHABLE }
+    }
+}
+
+impl From<String> for NoAnswer {
+    fn from(message: String) -> Self {
+        NoAnswer { message, not_allowed: false }
+    }
+}
+
+impl From<NoAnswer> for String {
+    fn from(none: NoAnswer) -> Self {
+        none.message
+    }
+}
+
 /// `GET path` on the agent's socket: the body of a 200.
-pub fn get(socket: &Path, path: &str) -> Result<Bytes, String> {
+pub fn get(socket: &Path, path: &str) -> Result<Bytes, NoAnswer> {
     get_within(socket, path, ANSWER_TIMEOUT)
 }
 
 /// The same for one who waits no longer than `most`.
-pub fn get_within(socket: &Path, path: &str, most: Duration) -> Result<Bytes, String> {
+pub fn get_within(socket: &Path, path: &str, most: Duration) -> Result<Bytes, NoAnswer> {
     let request = Request::get(path).header("host", "meterd").body(Full::default());
     let (status, body) = ask(socket, request.map_err(|e| e.to_string())?, most)?;
     if status.is_success() {
-        Ok(body)
-    } else {
-        Err(format!("the agent answers {status}: {}", String::from_utf8_lossy(&body).trim()))
+        return Ok(body);
+    }
+    let said: Option<Decided> = serde_json::from_slice(&body).ok();
+    match said {
+        Some(said) if status == StatusCode::FORBIDDEN => Err(NoAnswer { message: said.message, not_allowed: true }),
+        _ => Err(format!("the agent answers {status}: {}", String::from_utf8_lossy(&body).trim()).into()),
     }
 }
 

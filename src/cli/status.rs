@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::client::{Target, get};
+use super::client::{NoAnswer, Target, get};
 use super::exit;
 use super::say::{complain, say};
 use crate::disk::RealDisk;
@@ -13,7 +13,7 @@ use crate::engine;
 
 /// Show whether metering works, and if not what to do
 ///
-/// Exit codes: 0 fine, 1 something needs a person, 69 no agent answers (then with what the state directory shows).
+/// Exit codes: 0 fine, 1 something needs a person or this user may not ask, 69 no agent answers (then with what the state directory shows).
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
     /// The agent's own JSON
@@ -32,13 +32,16 @@ pub fn run(args: &StatusArgs) -> u8 {
             return exit::CONFIG;
         }
     };
-    let status: Result<Value, String> = get(&socket, "/v1/status")
-        .and_then(|body| serde_json::from_slice(&body).map_err(|e| format!("the agent's answer cannot be read: {e}")));
+    let status: Result<Value, NoAnswer> = get(&socket, "/v1/status").and_then(|body| {
+        serde_json::from_slice(&body).map_err(|e| format!("the agent's answer cannot be read: {e}").into())
+    });
     match status {
-        Err(message) => {
-            complain!("meterd: {message}");
-            offline(args);
-            exit::UNREACHABLE
+        Err(none) => {
+            complain!("meterd: {}", none.message);
+            if !none.not_allowed {
+                offline(args);
+            }
+            none.code()
         }
         Ok(status) => {
             if args.json {

@@ -23,8 +23,8 @@ use crate::config::Config;
 use crate::engine::{Code, Refusal};
 use crate::entry::Peer;
 
-/// The lists with every name resolved. Made anew it can take the place of the one before.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The lists with every name resolved. Made anew it can take the place of the one before. By default nobody is kept out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowed {
     users: Vec<u32>,
     groups: Vec<u32>,

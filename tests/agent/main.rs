@@ -10,6 +10,7 @@ mod fake_aws;
 mod socket;
 mod world;
 
+mod allowed;
 mod answers;
 mod aws;
 mod cli;
@@ -34,4 +35,5 @@ mod nine_hours;
 mod openapi;
 mod outages;
 mod protocol;
+mod quiet;
 mod verify;

@@ -30,7 +30,9 @@ impl GreatAnswers {
         let all: usize = held.values().sum();
         let own = held.entry(uid).or_default();
         if all >= ALL_MAX || *own >= USER_MAX {
-            return Err(format!("{all} answers with all records are being read, {own} of them by this user; read those first"));
+            return Err(format!(
+                "{all} answers with all records are being read, {own} of them by this user; read those first"
+            ));
         }
         *own += 1;
         Ok(Permit { uid, answers: self.clone() })
