@@ -25,7 +25,7 @@ const SETTLING: Duration = Duration::from_millis(60);
 /// What they are like, and what they do with a connection until it ends.
 type Sort = (&'static str, fn(UnixStream) -> std::io::Result<()>);
 
-const SORTS: [Sort; 12] = [
+const SORTS: [Sort; 13] = [
     ("silent", |_| sleep_on()),
     ("greedy", |stream| pipeline(stream, &LINE.repeat(2000))),
     ("greedy and deaf", |stream| over_and_over(stream, &LINE.repeat(2000))),
@@ -33,7 +33,12 @@ const SORTS: [Sort; 12] = [
     ("garbage", |stream| pipeline(stream, &b"{nonsense}\n[]\n{\"dimension\":1}\n".repeat(500))),
     ("garbage, line by line", |stream| line_by_line(stream, b"{nonsense}\n")),
     ("garbage and deaf", |stream| over_and_over(stream, &b"{}\n".repeat(20_000))),
-    ("byte by byte", byte_by_byte),
+    ("slow, byte by byte", byte_by_byte),
+    ("bytes without a line", |mut stream| {
+        loop {
+            stream.write_all(b" ")?;
+        }
+    }),
     ("half-closed", |mut stream| {
         stream.write_all(&LINE[..10])?;
         stream.shutdown(Shutdown::Write)?;
@@ -88,10 +93,9 @@ fn byte_by_byte(mut stream: UnixStream) -> std::io::Result<()> {
     loop {
         for byte in LINE {
             stream.write_all(&[*byte])?;
+            thread::sleep(Duration::from_millis(1));
         }
-        // The line's answer; nobody is that slow.
-        let mut buf = [0; 256];
-        let _ = stream.read(&mut buf)?;
+        let _ = stream.read(&mut [0; 256])?;
     }
 }
 

@@ -246,12 +246,16 @@ impl Clients {
 
     /// Takes in what the kernel tells of a connection.
     pub(super) fn hear(&mut self, event: &Event) {
-        if event.is_read_closed()
-            && let Some(client) = self.clients.get_mut(&event.token())
-        {
-            client.half_closed = true;
+        let token = event.token();
+        let Some(client) = self.clients.get_mut(&token) else { return };
+        let leaves = event.is_read_closed() && !client.half_closed;
+        client.half_closed |= leaves;
+        if leaves && client.manners.is_bulk() && self.queued.insert(token) {
+            // Its place is soon free, which is worth more than the order: newcomers must not pile up behind those who left.
+            self.bulk.push_front(token);
+        } else {
+            self.queue(token);
         }
-        self.queue(event.token());
     }
 
     /// Notes that a connection may have something to read.

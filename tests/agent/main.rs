@@ -23,6 +23,7 @@ mod ec2;
 mod ending;
 mod gate;
 mod held;
+mod hostile;
 mod http;
 mod late_name;
 mod lifecycle;
