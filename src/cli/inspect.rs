@@ -96,7 +96,10 @@ fn log(disk: &RealDisk, out: &mut Out<'_>) -> io::Result<()> {
     let (mut names, mut entries) = (Names::default(), Entries::default());
     let found = survey::look(disk)?;
     if found.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "no segment in wal/; is it the state directory (state.dir)?"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "no segment in wal/; is it the state directory (state.dir)?",
+        ));
     }
     for (at, file) in found.iter().enumerate() {
         if out.is_full() || out.args.segment.is_some_and(|wanted| file.id > wanted) {

@@ -50,7 +50,7 @@ fn ctrl_c_ends_it_in_order_and_it_goes_on_without_doubling() {
     let (child, mut stdin) = pipe(&world, &[]);
     let begun: usize = lines.split_inclusive('\n').take(600).map(str::len).sum();
     // Its writer is cut off in the middle of a line.
-    stdin.write_all(lines[..begun].as_bytes()).unwrap();
+    stdin.write_all(&lines.as_bytes()[..begun]).unwrap();
     stdin.write_all(b"requests 1").unwrap();
     wait_until("what was written is durable", || agent.status()["log"]["accepted_seq"] == 600);
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
