@@ -18,9 +18,8 @@ use super::places::{Places, Ticket};
 use crate::engine::Code;
 use crate::entry::Peer;
 use crate::hour::Timestamp;
-use crate::ingest::allow::{Allowed, Writer};
+use crate::ingest::allow::Allowed;
 use crate::ingest::connection::{Connection, READ_BYTES_PER_TURN, Turn};
-use crate::ingest::listener::peer;
 use crate::ingest::taker::Taker;
 use crate::metrics::Connections;
 
@@ -41,47 +40,51 @@ pub struct HttpClient {
     pub ticket: Ticket,
 }
 
-struct Client {
-    stream: UnixStream,
-    peer: Peer,
+pub(super) struct Client {
+    pub(super) stream: UnixStream,
+    pub(super) peer: Peer,
     /// `None` until the first byte tells which protocol it speaks.
-    lines: Option<Connection>,
-    wants_write: bool,
+    pub(super) lines: Option<Connection>,
+    pub(super) wants_write: bool,
     /// It writes no more. The kernel tells that once, perhaps together with its last bytes.
-    half_closed: bool,
-    ended: bool,
+    pub(super) half_closed: bool,
+    pub(super) ended: bool,
     /// Not read from before its answers have gone.
-    paused: bool,
-    manners: Manners,
+    pub(super) paused: bool,
+    /// Has not had its first turn yet, or waits for its last.
+    pub(super) at_the_door: bool,
+    pub(super) manners: Manners,
     /// Bytes it holds, as they were noted last.
-    held: usize,
-    ticket: Ticket,
+    pub(super) held: usize,
+    pub(super) ticket: Ticket,
 }
 
 /// All connections.
 pub(super) struct Clients {
-    registry: Registry,
-    listener: Option<UnixListener>,
+    pub(super) registry: Registry,
+    pub(super) listener: Option<UnixListener>,
     /// A connection waits that could not be accepted.
-    accept_failed: bool,
+    pub(super) accept_failed: bool,
     /// More connections may wait than were accepted at once.
-    accept_more: bool,
-    places: Places,
+    pub(super) accept_more: bool,
+    /// How many of them are.
+    pub(super) at_the_door: usize,
+    pub(super) places: Places,
     memory: Memory,
-    allowed: watch::Receiver<Allowed>,
+    pub(super) allowed: watch::Receiver<Allowed>,
     http: UnboundedSender<HttpClient>,
-    clients: HashMap<Token, Client>,
-    next_token: usize,
+    pub(super) clients: HashMap<Token, Client>,
+    pub(super) next_token: usize,
     /// Connections that may have something to read, and wait for each answer.
     prompt: VecDeque<Token>,
     /// Those that can wait.
-    bulk: VecDeque<Token>,
+    pub(super) bulk: VecDeque<Token>,
     /// How reading from those is paced, and accepting.
     passes: Passes,
-    arrivals: Passes,
+    pub(super) arrivals: Passes,
     pub(super) pace: Pace,
     /// All of them, to keep them apart.
-    queued: HashSet<Token>,
+    pub(super) queued: HashSet<Token>,
     chunk: Vec<u8>,
 }
 
@@ -100,6 +103,7 @@ impl Clients {
             listener: Some(listener),
             accept_failed: false,
             accept_more: false,
+            at_the_door: 0,
             places,
             memory: Memory::default(),
             allowed,
@@ -132,7 +136,7 @@ impl Clients {
             return Some(Duration::ZERO);
         }
         let bulk = (!self.bulk.is_empty()).then(|| self.passes.rest());
-        let arrivals = self.accept_more.then(|| self.arrivals.rest());
+        let arrivals = self.lets_in().then(|| self.arrivals.rest());
         bulk.into_iter().chain(arrivals).min()
     }
 
@@ -161,101 +165,16 @@ impl Clients {
         }
     }
 
-    /// Whether a connection waits that could not be accepted; no event will tell of it again.
-    pub(super) fn accept_failed(&self) -> bool {
-        self.accept_failed
-    }
-
-    /// Whether connections may wait of which no event will tell again.
-    pub(super) fn accept_again(&self) -> bool {
-        self.accept_failed || self.accept_more
-    }
-
-    /// Takes the connections that wait, as long as the pace allows.
-    pub(super) fn accept(&mut self) {
-        self.accept_more = true;
-        let Some(pass) = self.arrivals.begin(&self.pace) else { return };
-        while self.accept_more && self.accept_one() && !pass.is_over() {}
-        self.arrivals.end(&pass);
-    }
-
-    /// Takes one of them; whether it was there.
-    fn accept_one(&mut self) -> bool {
-        let failed_before = std::mem::take(&mut self.accept_failed);
-        self.accept_more = false;
-        let Some(listener) = &self.listener else { return false };
-        let (mut stream, _) = match listener.accept() {
-            Ok(accepted) => accepted,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            Err(error) => {
-                if !failed_before {
-                    tracing::warn!(%error, "a connection could not be accepted; trying again");
-                }
-                self.accept_failed = true;
-                return false;
-            }
-        };
-        self.accept_more = true;
-        let Ok(peer) = peer(&stream) else { return true };
-        let ticket = match self.places.take(peer.uid) {
-            Ok(ticket) => ticket,
-            Err(why) => {
-                // It is closed either way.
-                let _ = self.turned_away(peer, Code::Overloaded, why).flush(&mut stream);
-                return true;
-            }
-        };
-        let token = Token(self.next_token);
-        self.next_token += 1;
-        if self.registry.register(&mut stream, token, Interest::READABLE).is_err() {
-            return true;
-        }
-        let client = Client {
-            stream,
-            peer,
-            lines: None,
-            wants_write: false,
-            half_closed: false,
-            ended: false,
-            paused: false,
-            manners: Manners::of_newcomer(),
-            held: 0,
-            ticket,
-        };
-        self.clients.insert(token, client);
-        self.queue(token);
-        true
-    }
-
-    fn writer(&self, peer: Peer) -> Writer {
-        Writer { peer, rights: self.allowed.borrow().rights(peer) }
-    }
-
-    /// A connection that is refused as a whole. Who is not allowed is told that and nothing else.
-    fn turned_away(&self, peer: Peer, code: Code, message: String) -> Connection {
-        let writer = self.writer(peer);
-        let not_allowed = writer.may_ask().err();
-        let mut lines = Connection::new(writer, Vec::new());
-        match not_allowed {
-            Some(why) => lines.refuse(why.code, why.message),
-            None => lines.refuse(code, message),
-        }
-        lines.committed();
-        lines
-    }
-
     /// Takes in what the kernel tells of a connection.
     pub(super) fn hear(&mut self, event: &Event) {
         let token = event.token();
         let Some(client) = self.clients.get_mut(&token) else { return };
         let leaves = event.is_read_closed() && !client.half_closed;
         client.half_closed |= leaves;
-        if leaves && client.manners.is_bulk() && self.queued.insert(token) {
-            // Its place is soon free, which is worth more than the order: newcomers must not pile up behind those who left.
-            self.bulk.push_front(token);
-        } else {
-            self.queue(token);
+        if leaves {
+            self.queue_leaving(token);
         }
+        self.queue(token);
     }
 
     /// Notes that a connection may have something to read.
@@ -316,6 +235,11 @@ impl Clients {
     /// One turn with one connection, of `slice` bytes at most; whether it may have answers waiting.
     fn turn(&mut self, token: Token, slice: usize, taker: &mut impl Taker, now: Timestamp) -> bool {
         self.queued.remove(&token);
+        if let Some(client) = self.clients.get_mut(&token)
+            && std::mem::take(&mut client.at_the_door)
+        {
+            self.at_the_door -= 1;
+        }
         if !self.choose_protocol(token) {
             return false;
         }
@@ -329,9 +253,15 @@ impl Clients {
             self.pace.turned_bulk(token);
         }
         self.memory.note(client.peer.uid, &mut client.held, lines.held());
+        let little = lines.brought().bytes < LIGHT_BYTES;
         match turn {
             // Behind the last bytes stands the end, for which no further event comes.
-            Turn::Drained if client.half_closed => self.queue(token),
+            Turn::Drained | Turn::More if client.half_closed => {
+                if little {
+                    self.queue_leaving(token);
+                }
+                self.queue(token);
+            }
             Turn::Drained => {}
             Turn::Full => client.paused = true,
             Turn::More => self.queue(token),
@@ -437,6 +367,7 @@ impl Clients {
     fn close(&mut self, token: Token) {
         if let Some(mut client) = self.clients.remove(&token) {
             self.memory.note(client.peer.uid, &mut client.held, 0);
+            self.at_the_door -= usize::from(client.at_the_door);
             // Dropping it closes it, registered or not.
             let _ = self.registry.deregister(&mut client.stream);
         }

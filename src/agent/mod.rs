@@ -11,6 +11,7 @@ pub mod checks;
 pub mod clients;
 pub mod commands;
 pub mod core;
+mod door;
 pub mod ending;
 pub mod front;
 pub mod http;

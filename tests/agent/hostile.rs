@@ -201,7 +201,8 @@ fn behave(lines: &mut Lines, name: &str, count: u64) -> u64 {
         let key = format!(r#"{{"dimension":"requests","quantity":2,"key":"{name}-{n}"}}"#);
         match n % 3 {
             0 => {
-                assert_eq!(lines.ask(ONE)["ok"], true);
+                let answer = lines.ask(ONE);
+                assert_eq!(answer["ok"], true, "{answer}");
                 units += 1;
             }
             1 => {

@@ -102,7 +102,7 @@ pub const LESSONS: &[Lesson] = &[
         group: Group::Asking,
         exits: &[
             (exit::FINE, "metering works"),
-            (exit::REFUSED, "something needs a person: it says what, and what to do"),
+            (exit::REFUSED, "something needs a person: it says what, and what to do; or this user may not read here"),
             (exit::UNREACHABLE, "no agent answers: it shows what the state directory holds"),
             BAD_CONFIG,
         ],
@@ -112,7 +112,12 @@ pub const LESSONS: &[Lesson] = &[
     Lesson {
         verb: "records",
         group: Group::Asking,
-        exits: &[(exit::FINE, "shown"), (exit::REFUSED, "standard output cannot be written"), NO_AGENT, BAD_CONFIG],
+        exits: &[
+            (exit::FINE, "shown"),
+            (exit::REFUSED, "this user may not read here, or standard output cannot be written"),
+            NO_AGENT,
+            BAD_CONFIG,
+        ],
         examples: &[
             ("All of them", "meterd records"),
             ("What waits for a person", "meterd records --state held"),
