@@ -23,6 +23,9 @@ use crate::ingest::connection::{Connection, READ_BYTES_PER_TURN, Turn};
 use crate::ingest::taker::Taker;
 use crate::metrics::Connections;
 
+/// The kernel sleeps no shorter when it waits for events.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+
 /// What the listening socket is known by.
 pub(super) const LISTENER: Token = Token(0);
 /// Connections are known by this and what follows; what lies between belongs to the loop.
@@ -67,7 +70,7 @@ pub(super) struct Clients {
     pub(super) accept_failed: bool,
     /// More connections may wait than were accepted at once.
     pub(super) accept_more: bool,
-    /// How many of them are.
+    /// How many connections are at the door.
     pub(super) at_the_door: usize,
     pub(super) places: Places,
     memory: Memory,
@@ -137,7 +140,9 @@ impl Clients {
         }
         let bulk = (!self.bulk.is_empty()).then(|| self.passes.rest());
         let arrivals = self.lets_in().then(|| self.arrivals.rest());
-        bulk.into_iter().chain(arrivals).min()
+        let due = bulk.into_iter().chain(arrivals).min();
+        // The kernel counts in milliseconds: a shorter rest is spent looking, for there is work to do after it.
+        due.map(|due| if due < SHORTEST_SLEEP { Duration::ZERO } else { due })
     }
 
     /// No new connections from here on.

@@ -21,8 +21,8 @@ pub(super) const LIGHT_BYTES: usize = 1024;
 const LIGHT_TURNS: u8 = 8;
 /// Turns without anything of use that make it bulk.
 const USELESS_TURNS: u8 = 8;
-/// A prompt client that has not asked for so long is not waited for.
-const PROMPT_FOR: Duration = Duration::from_millis(50);
+/// A prompt client that has not asked for so long is not waited for: the bulk is to lose little to one that asks now and then.
+const PROMPT_FOR: Duration = Duration::from_millis(10);
 /// How long a pass of the bulk takes beside a prompt client, unless a single line takes longer.
 const PASS: Duration = Duration::from_micros(50);
 /// How long a pass takes when nobody prompt is there.
