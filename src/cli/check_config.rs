@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::say::{json_line, plain};
 use crate::config::{Config, ConfigError, ConfigErrors, Overrides};
 
 const FINE: u8 = 0;
@@ -31,13 +32,13 @@ pub fn run(args: &CheckConfig) -> u8 {
         Config::load_for_run(&path, &overrides).map(|config| (path, config))
     });
     let (written, code) = match &loaded {
-        Ok((_, config)) if args.json => (writeln!(io::stdout(), "{}", config.to_json()), FINE),
+        Ok((_, config)) if args.json => (json_line(&mut io::stdout(), &config.to_json()), FINE),
         Ok((path, config)) => {
             let heading = format!("# {} with defaults filled in", path.display());
-            (write!(io::stdout(), "{heading}\n\n{}", config.to_toml()), FINE)
+            (write!(io::stdout(), "{}", plain(&format!("{heading}\n\n{}", config.to_toml()))), FINE)
         }
-        Err(errors) if args.json => (writeln!(io::stdout(), "{}", to_json(errors)), CONFIGURATION),
-        Err(errors) => (writeln!(io::stderr(), "{errors}"), CONFIGURATION),
+        Err(errors) if args.json => (json_line(&mut io::stdout(), &to_json(errors)), CONFIGURATION),
+        Err(errors) => (writeln!(io::stderr(), "{}", plain(&errors.to_string())), CONFIGURATION),
     };
     match written {
         // Somebody who closes the pipe has seen enough.

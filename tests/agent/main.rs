@@ -30,6 +30,7 @@ mod measures;
 mod metrics;
 mod mid_request;
 mod network;
+mod newcomer;
 mod nine_hours;
 mod openapi;
 mod outages;
