@@ -36,3 +36,4 @@ mod openapi;
 mod outages;
 mod protocol;
 mod verify;
+mod watching;

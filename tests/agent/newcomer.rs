@@ -5,6 +5,7 @@
 //! All pages, as they are on a pipe: `cargo test --test agent newcomer -- --nocapture`.
 
 use std::fs;
+use std::io::{BufRead, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -13,13 +14,14 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::clones;
-use crate::ec2::{Ec2, HOUR, INSTANCE, attention, on_an_instance};
+use crate::ec2::{Ec2, INSTANCE, attention, on_an_instance};
 use crate::fake_aws::FakeAws;
-use crate::world::{NOON, PATIENCE, Ran, World, wait_for, wait_until};
+use crate::world::{DIMENSIONS, NOON, PATIENCE, Ran, TestClock, World, wait_for, wait_until};
 
-/// An hour takes six seconds, and one is about to end.
-const SPEED: u32 = 600;
-const FIRST: &str = "[[dimension]]\nname = \"requests\"\n[[dimension]]\nname = \"gigabytes\"\n";
+/// An hour takes three seconds.
+const SPEED: u32 = 1200;
+
+const HOUR: i64 = 3600;
 
 /// What `meterd status` shows.
 struct Page {
@@ -28,9 +30,8 @@ struct Page {
 }
 
 impl Page {
-    /// Looks once, with what it takes to run `meterd`.
-    fn of(meterd: &dyn Fn(&str) -> Command) -> Page {
-        let ran = Ran::of(&mut meterd("status"));
+    /// One that was seen; and how it looks on other widths.
+    fn of(ran: Ran, meterd: &dyn Fn(&str) -> Command) -> Page {
         assert_eq!(ran.stderr, "", "all of it is in one place: {ran:?}");
         for columns in [80, 40] {
             let page = Ran::of(meterd("status").env("COLUMNS", columns.to_string()));
@@ -87,11 +88,11 @@ impl Page {
 
 /// The page, once it begins so.
 fn wait_for_page(meterd: &dyn Fn(&str) -> Command, verdict: &str) -> Page {
-    wait_for(&format!("a page that begins with {verdict:?}"), || {
+    let ran = wait_for(&format!("a page that begins with {verdict:?}"), || {
         let ran = Ran::of(&mut meterd("status"));
-        ran.stdout.starts_with(verdict).then_some(())
+        ran.stdout.starts_with(verdict).then_some(ran)
     });
-    let page = Page::of(meterd);
+    let page = Page::of(ran, meterd);
     println!("\n$ meterd status    # {}\n{}", std::thread::current().name().unwrap_or_default(), page.text);
     page
 }
@@ -134,11 +135,13 @@ fn type_in(world: &World, command: &str) -> Ran {
 
 #[test]
 fn aws_is_down() {
-    let mut world = World::new(NOON - 300, SPEED);
+    // In two seconds it is noon. The clock keeps to the machine's pace wherever something has to be seen before it changes.
+    let mut world = World::new(NOON - 2, 1);
     let aws = FakeAws::simulation(&mut world, &[]);
-    world.configure(&aws.url(), FIRST, "", "");
+    let url = aws.url();
+    world.configure(&url, DIMENSIONS, "", "[hour]\ngrace = \"0s\"\n");
     let agent = world.start();
-    assert_eq!(agent.tell(r#"{"dimension":"requests","quantity":1250}"#)["ok"], true);
+    assert_eq!(agent.tell(r#"{"dimension":"requests","quantity":1250,"at":"2026-11-21T11:30:00Z"}"#)["ok"], true);
     wait_until("AWS has it", || agent.status()["records"]["accepted"] == 1);
     assert_eq!(agent.tell(r#"{"dimension":"requests","quantity":1100}"#)["ok"], true);
     assert_eq!(agent.tell(r#"{"dimension":"gigabytes","quantity":"17.5"}"#)["ok"], true);
@@ -150,33 +153,37 @@ fn aws_is_down() {
         "open hour 2026-11-21 12:00 to 13:00 UTC",
         "balanced",
     ]);
-    let cell =
-        |line: &str| works.text.lines().any(|shown| shown.split_whitespace().collect::<Vec<_>>().join(" ") == line);
-    assert!(cell("requests 1100") && cell("gigabytes 17.5") && cell("requests 2350 1100 1250"), "{}", works.text);
+    works.says(&["requests 1100", "gigabytes 17.5", "requests 2350 1100 1250"]);
+    agent.stop();
 
-    aws.fault(&json!({ "kind": "refuse_connection", "until": "+99h" }));
     // The first failures are no reason to get anybody out of bed.
+    drop(aws);
+    world.clock = TestClock::new(NOON + HOUR - 2, 1);
+    let agent = world.start();
     let tried = page(&world, "metering works;");
     assert_eq!(tried.code, 0, "{}", tried.text);
     tried.says(&["to AWS failed, which is tried again by itself", "waiting for AWS", "hour 12:00 until", "left"]);
+    agent.stop();
+
+    // Half an hour of them are, and after an hour applications are told.
+    world.clock = TestClock::new(NOON + HOUR + 600, SPEED);
+    let agent = world.start();
     let down = page(&world, "usage is taken and kept, but does NOT get to AWS");
     assert_eq!(down.code, 1);
     down.says(&["aws_unreachable, since", "usage is kept meanwhile, and sent by itself when AWS answers", "left"]);
     let doctor = type_in(&world, &down.command("meterd doctor"));
     assert_eq!(doctor.code, 1, "{doctor:?}");
     assert!(doctor.stdout.contains("fails    network"), "{doctor:?}");
-
     wait_until("the gate is on the page", || world.run(&["status"]).stdout.contains("\ngate      warn since "));
     page(&world, "usage is taken and kept").says(&["deadline, since", "not accepted yet", "are told to warn"]);
-
-    aws.mend();
+    let _aws = FakeAws::again(&world, &url);
     fine(&|name| world.meterd(&[name]));
     drop(agent);
 
     // And when the agent itself is gone.
     let gone = page(&world, "no agent answers");
     assert_eq!(gone.code, 69);
-    gone.says(&["2 accepted", "increments acknowledged", "balanced"]);
+    gone.says(&["accepted, 0 pending", "increments acknowledged", "balanced"]);
     for begins in ["systemctl status meterd", "journalctl -u meterd", "systemctl restart meterd"] {
         gone.command(begins);
     }
@@ -213,23 +220,30 @@ fn a_dimension_is_mistyped() {
     fine(&|name| world.meterd(&[name]));
     wait_until("AWS has it under its name", || aws.ledger()["totals"] == json!({ "gigabytes": 5 }));
 
-    // In the application: the agent refuses it.
+    // In the application, once: an hour later nobody is told of it any more.
+    assert_eq!(agent.tell(r#"{"dimension":"gigabites","quantity":2}"#)["error"], "unknown_dimension");
+    fine(&|name| world.meterd(&[name]));
+}
+
+#[test]
+fn an_application_mistypes_a_dimension() {
+    let world = World::at_noon();
+    let agent = world.start();
     let answer = agent.tell(r#"[{"dimension":"requests","quantity":1},{"dimension":"gigabites","quantity":2}]"#);
     assert_eq!((&answer["error"], &answer["index"]), (&json!("unknown_dimension"), &json!(1)));
     assert_eq!(agent.tell(r#"{"dimension":"gigabites","quantity":2}"#)["error"], "unknown_dimension");
     let refused = page(&world, "metering works, but some usage is refused");
     assert_eq!(refused.code, 1);
     let process = format!("(process {})", std::process::id());
-    refused.says(&[
-        "unknown_dimension, since",
-        "\"gigabites\"",
-        "refused 2 times",
-        &process,
-        "did it mean \"gigabytes\"?",
-    ]);
-    refused.says(&["2 unknown_dimension since the agent's start"]);
-    // The application is mended, and an hour passes.
-    assert_eq!(agent.tell(r#"{"dimension":"gigabytes","quantity":2}"#)["ok"], true);
+    refused.says(&["unknown_dimension, since", "\"gigabites\"", "refused 2 times", &process]);
+    refused.says(&["did it mean \"gigabytes\"?", "2 unknown_dimension since the agent's start"]);
+    // It names one that AWS has: configured, that is what it is.
+    let more = format!("{}[[dimension]]\nname = \"gigabites\"\n", DIMENSIONS);
+    world.configure("http://127.0.0.1:9", &more, "", "");
+    type_in(&world, &refused.command("systemctl restart meterd"));
+    agent.stop();
+    let agent = world.start();
+    assert_eq!(agent.tell(r#"{"dimension":"gigabites","quantity":2}"#)["ok"], true);
     fine(&|name| world.meterd(&[name]));
 }
 
@@ -283,12 +297,14 @@ fn the_log_cannot_be_made_safe() {
     assert!(begun.elapsed() < PATIENCE);
     let told = page(&world, "usage is NOT being taken: the log cannot be opened");
     assert_eq!(told.code, 1);
-    let name = segment.file_name().unwrap().to_str().unwrap();
-    told.says(&["not_ready, since", name, "it is tried again by itself"]);
+    told.says(&["not_ready, since", "both copies of the segment's header are damaged", "it is tried again by itself"]);
     assert_eq!(type_in(&world, &told.command("cp -a")).code, 0);
     assert!(world.path("state.kept/wal").is_dir());
     let verified = type_in(&world, &told.command("meterd verify"));
-    assert!(verified.code == 1 && verified.stdout.contains("DAMAGE"), "{verified:?}");
+    assert!(
+        verified.code == 76 && verified.stderr.contains("no segment in wal/ has a header that holds"),
+        "{verified:?}"
+    );
     fs::write(&segment, whole).unwrap();
     fine(&|name| world.meterd(&[name]));
     assert_eq!(client.ask(r#"{"dimension":"requests","quantity":1}"#)["ok"], true, "on a connection from before");
@@ -366,4 +382,59 @@ fn no_role_no_clock_no_room(mut ec2: Ec2<'_>) {
     fs::remove_file(&filler).unwrap();
     wait_until("usage is taken", || client.ask(long.trim_end())["ok"] == true);
     fine(&|name| ec2.meterd(name));
+}
+
+/// An AWS that refuses whatever it is asked, in these words.
+fn refuse(mut stream: std::net::TcpStream, words: &str) -> std::io::Result<()> {
+    let mut head = std::io::BufReader::new(stream.try_clone()?);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if head.read_line(&mut line)? <= 2 {
+            break;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    std::io::copy(&mut head.take(length), &mut std::io::sink())?;
+    let body = json!({ "__type": "InvalidTagException", "message": format!("no such tag {words}") }).to_string();
+    let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/x-amz-json-1.1\r\nconnection: close\r\n";
+    write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// What others write must not be obeyed by the terminal that shows it.
+#[test]
+fn nothing_that_others_wrote_reaches_the_terminal_as_a_control() {
+    const EVIL: &str = "evil\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}";
+    let world = World::new(NOON - 300, SPEED);
+    let aws = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    clones::configure(&world, &format!("http://{}", aws.local_addr().unwrap()), "i-test");
+    std::thread::spawn(move || aws.incoming().for_each(|stream| drop(refuse(stream.unwrap(), EVIL))));
+    let agent = world.start();
+    let keyed = json!({ "dimension": "requests", "quantity": 1, "key": EVIL });
+    assert_eq!(agent.tell(&keyed.to_string())["ok"], true);
+    assert_eq!(agent.tell(&json!({ "dimension": EVIL, "quantity": 1 }).to_string())["error"], "unknown_dimension");
+    wait_until("AWS has spoken", || attention(&agent).contains(&"held".to_owned()));
+    let state = world.state();
+    let commands: [&[&str]; 9] = [
+        &["status"],
+        &["status", "--json"],
+        &["records"],
+        &["records", "--json"],
+        &["records", "--csv"],
+        &["add", EVIL, "1"],
+        &["inspect", state.to_str().unwrap()],
+        &["inspect", "--json", state.to_str().unwrap()],
+        &["settle", "2026-11-21T11:00:00Z", EVIL, "carry"],
+    ];
+    for args in commands {
+        let ran = world.run(args);
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(!said.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{args:?}: {ran:?}");
+        assert!(said.contains("evil"), "{args:?}: {ran:?}");
+    }
+    // Programs read the same as before.
+    let status = world.run(&["status", "--json"]).json();
+    assert!(status["attention"][0]["message"].as_str().unwrap().ends_with(EVIL), "{status}");
 }

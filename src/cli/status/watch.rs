@@ -121,7 +121,7 @@ fn in_place(seen: &Seen) -> io::Result<()> {
     let terminal = Terminal::look();
     let lines = cut(page::lines(&seen.for_people(), &terminal), &terminal);
     let all: Vec<String> = lines.iter().map(|line| format!("{line}{REST_OF_LINE}")).collect();
-    write_out(&format!("{HOME}{}{REST_OF_SCREEN}", all.join("\r\n")))
+    write_out(&format!("{HOME}{}{REST_OF_SCREEN}", all.join("\n")))
 }
 
 /// As many lines as there is room for.
