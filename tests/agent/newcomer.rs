@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::clones;
 use crate::ec2::{Ec2, INSTANCE, attention, on_an_instance};
 use crate::fake_aws::FakeAws;
-use crate::world::{DIMENSIONS, NOON, PATIENCE, Ran, TestClock, World, wait_for, wait_until};
+use crate::world::{DIMENSIONS, NOON, PATIENCE, Ran, TestClock, World, read, wait_for, wait_until};
 
 /// An hour takes three seconds.
 const SPEED: u32 = 1200;
@@ -84,6 +84,27 @@ impl Page {
         let found = self.commands().into_iter().find(|command| command.starts_with(begins));
         found.unwrap_or_else(|| panic!("no command {begins:?} in\n{}", self.text))
     }
+}
+
+/// The README shows this, but for its figures.
+#[track_caller]
+fn stands_in_readme(shown: &str) {
+    let without_figures = |text: &str| {
+        let mut words: Vec<&str> = Vec::new();
+        for word in text.split_whitespace() {
+            let is_unit = ["d", "h", "min", "s"].contains(&word.trim_end_matches([')', ',']));
+            let word = if is_unit || word.contains(|c: char| c.is_ascii_digit()) { "#" } else { word };
+            if word != "#" || words.last() != Some(&"#") {
+                words.push(word);
+            }
+        }
+        words.join(" ")
+    };
+    let readme = read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")));
+    assert!(
+        without_figures(&readme).contains(&without_figures(shown)),
+        "the README shows something else than\n{shown}"
+    );
 }
 
 /// The page, once it begins so.
@@ -154,6 +175,7 @@ fn aws_is_down() {
         "balanced",
     ]);
     works.says(&["requests 1100", "gigabytes 17.5", "requests 2350 1100 1250"]);
+    stands_in_readme(&works.text);
     agent.stop();
 
     // The first failures are no reason to get anybody out of bed.
@@ -171,6 +193,8 @@ fn aws_is_down() {
     let down = page(&world, "usage is taken and kept, but does NOT get to AWS");
     assert_eq!(down.code, 1);
     down.says(&["aws_unreachable, since", "usage is kept meanwhile, and sent by itself when AWS answers", "left"]);
+    let (trouble, _) = down.text.split_once("meterd doctor\n").expect("what to do");
+    stands_in_readme(trouble);
     let doctor = type_in(&world, &down.command("meterd doctor"));
     assert_eq!(doctor.code, 1, "{doctor:?}");
     assert!(doctor.stdout.contains("fails    network"), "{doctor:?}");
@@ -267,6 +291,7 @@ fn it_is_a_clone() {
     told.says(&["other_instance", "i-first's, which left unsent: 12 of requests", "i-first itself can send until"]);
     told.says(&["this instance replaces i-first", "this is a copy, and i-first goes on elsewhere"]);
     assert!(told.commands().contains(&"meterd adopt i-first".to_owned()), "{}", told.text);
+    stands_in_readme(&told.text);
     let discarded = type_in(&copied, &told.command("meterd discard i-first"));
     assert_eq!(discarded.code, 0, "{discarded:?}");
     fine(&|name| copied.meterd(&[name]));

@@ -181,7 +181,15 @@ impl Seen {
     pub fn for_people(&self) -> Status {
         let mut json = self.json.clone();
         make_plain(&mut json);
-        Status { gate_since: self.gate_since.clone(), ..serde_json::from_value(json).unwrap_or_default() }
+        let read = serde_json::from_value(json).unwrap_or_else(|error| {
+            let message = format!("the agent's answer cannot be shown ({error}): is it of another version?");
+            let remedy = "read it as it is: `meterd status --json`".to_owned();
+            Status {
+                attention: vec![Attention { code: "unreadable".to_owned(), message, remedy, since: None }],
+                ..Status::default()
+            }
+        });
+        Status { gate_since: self.gate_since.clone(), ..read }
     }
 
     /// Goes on after `before`: what is silent still has been so since then.

@@ -70,7 +70,9 @@ fn facts(status: &Status, terminal: &Terminal) -> Vec<String> {
     let up = status.uptime_s.map_or_else(String::new, |up| format!(", up {}", seconds(up)));
     let version = status.version.as_ref().map_or_else(String::new, |version| format!(", meterd {version}"));
     // With its date: it is the one that the others leave theirs out for.
-    facts.push(("now", format!("{}{up}{version}", moment(now, ""))));
+    if !now.is_empty() {
+        facts.push(("now", format!("{}{up}{version}", moment(now, ""))));
+    }
     if !status.product_code.is_empty() {
         let instance = status.instance_id.as_deref().unwrap_or("not known yet");
         facts.push(("instance", format!("{instance}, product {}", status.product_code)));
@@ -177,17 +179,16 @@ fn waiting(status: &Status, terminal: &Terminal) -> Vec<String> {
 
 fn open_hour(status: &Status, terminal: &Terminal) -> Vec<String> {
     let Some(open) = status.open_hour.as_ref().filter(|open| !open.dimensions.is_empty()) else { return Vec::new() };
-    let begun = Timestamp::parse(&open.hour);
-    let end =
-        begun.map_or_else(String::new, |begun| format!(" to {}", moment(&begun.hour().end().to_string(), &open.hour)));
-    let (date, time) = open.hour.trim_end_matches(":00Z").split_once('T').unwrap_or(("", &open.hour));
+    let minute = |moment: &str| moment.get(11..16).unwrap_or_default().to_owned();
+    let end = Timestamp::parse(&open.hour).map(|begun| minute(&begun.hour().end().to_string())).unwrap_or_default();
+    let (date, begun) = (open.hour.get(..10).unwrap_or_default(), minute(&open.hour));
     // Moments in this form sort as text.
     let early = if open.hour > status.now { " (the one before it was closed early)" } else { "" };
-    let mut lines =
-        wrapped(&format!("open hour {date} {time}{}{early}", end.replace(":00 UTC", " UTC")), 0, terminal.columns);
+    let mut lines = wrapped(&format!("open hour {date} {begun} to {end} UTC{early}"), 0, terminal.columns);
     strengthen(&mut lines, terminal);
     let all: Vec<_> = open.dimensions.iter().map(|d| [d.name.clone(), d.usage.clone()]).collect();
-    let width = all.iter().map(|[name, usage]| name.chars().count() + usage.len() + 4).max().unwrap_or(0);
+    let widest = |cell: fn(&[String; 2]) -> usize| all.iter().map(cell).max().unwrap_or(0);
+    let width = widest(|[name, _]| name.chars().count() + 2) + widest(|[_, usage]| usage.len() + 2);
     if width <= terminal.columns {
         lines.extend(rows(&all, [false, true], terminal.columns));
     } else {

@@ -9,8 +9,8 @@ use crate::cli::terminal::Paint;
 enum Harm {
     /// Nobody is there to take usage.
     NoAgent,
-    /// Nobody can tell.
-    NotAllowed,
+    /// The agent may not be asked, or is not understood.
+    Unknown,
     /// The disk is full: usage is refused.
     Full,
     /// The log cannot be opened.
@@ -25,6 +25,8 @@ enum Harm {
     Clock,
     /// Usage is kept, and does not get to AWS.
     NotSent,
+    /// The clock is wrong: a little, and AWS takes usage all the same, or so much that usage waits.
+    Skew,
     /// Some usage is refused.
     PartlyRefused,
     /// Some records have waited for longer than they should.
@@ -39,7 +41,7 @@ impl Harm {
     fn of(code: &str) -> Harm {
         match code {
             "no_agent" => Harm::NoAgent,
-            "not_allowed" => Harm::NotAllowed,
+            "not_allowed" | "unreadable" => Harm::Unknown,
             "disk_full" => Harm::Full,
             "log_poisoned" => Harm::Poisoned,
             "not_ready" => Harm::NotReady,
@@ -48,6 +50,7 @@ impl Harm {
             "aws_blocked" | "aws_unreachable" | "instance_unknown" | "check_instance" | "check_region"
             | "check_role" | "check_network" | "check_product_code" => Harm::NotSent,
             "clock_doubt" => Harm::Clock,
+            "clock_skew" | "check_clock" => Harm::Skew,
             "unknown_dimension" | "keys_full" | "index_failed" | "index_rebuilding" | "check_socket" => {
                 Harm::PartlyRefused
             }
@@ -60,7 +63,7 @@ impl Harm {
     fn words(self) -> (Paint, &'static str) {
         match self {
             Harm::NoAgent => (Paint::Bad, "no agent answers"),
-            Harm::NotAllowed => (Paint::Bad, "this user may not ask the agent whether metering works"),
+            Harm::Unknown => (Paint::Bad, "whether metering works cannot be told"),
             Harm::Full => (Paint::Bad, "usage is NOT being taken: the disk is full"),
             Harm::NotReady => (Paint::Bad, "usage is NOT being taken: the log cannot be opened"),
             Harm::Poisoned => (Paint::Bad, "usage is NOT being taken: the disk failed"),
@@ -68,6 +71,7 @@ impl Harm {
             Harm::Books => (Paint::Bad, "usage is taken, but the books do NOT balance"),
             Harm::NotSent => (Paint::Bad, "usage is taken and kept, but does NOT get to AWS"),
             Harm::Clock => (Paint::Bad, "usage is taken and kept, but no hour is closed: the clock is in doubt"),
+            Harm::Skew => (Paint::Bad, "usage is taken and kept, but this machine's clock is wrong"),
             Harm::PartlyRefused => (Paint::Doubtful, "metering works, but some usage is refused"),
             Harm::Late => (Paint::Doubtful, "metering works, but AWS does not take all of it"),
             Harm::WithPerson => (Paint::Doubtful, "metering works, but some usage waits for your word"),
