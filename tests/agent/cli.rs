@@ -183,7 +183,7 @@ fn status_says_whether_metering_works_and_shows_the_books_when_no_agent_answers(
 
     let offline = world.run(&["status"]);
     assert_eq!(offline.code, 69, "{offline:?}");
-    assert!(offline.stdout.starts_with("no agent answers\n"), "{offline:?}");
+    assert!(offline.stdout.starts_with("no agent answers: usage is NOT being taken\n"), "{offline:?}");
     assert!(offline.stdout.contains("1 increment acknowledged") && offline.stdout.contains("12.5"), "{offline:?}");
     let offline = world.run(&["status", "--json"]);
     assert_eq!(offline.code, 69);
@@ -349,12 +349,13 @@ fn every_command_explains_itself_and_refuses_what_it_does_not_know() {
 fn nobody_at_the_other_end_of_the_pipe_is_no_reason_to_panic() {
     let world = World::at_noon();
     let agent = world.start();
-    let cases: [(&[&str], i32); 12] = [
+    let cases: [(&[&str], i32); 13] = [
         (&["add", "requests", "1"], 0),
         (&["add", "requests", "1", "--json"], 0),
-        (&["add", "nothing", "1"], 1),
         (&["status"], 0),
         (&["status", "--json"], 0),
+        (&["add", "nothing", "1"], 1),
+        (&["status"], 1),
         (&["records"], 0),
         (&["records", "--csv"], 0),
         (&["check-config"], 0),
