@@ -219,18 +219,19 @@ fn misnamed<D: Disk>(
     add: &mut impl FnMut(&'static str, String, &str, Option<Timestamp>),
 ) {
     let Some(seen) = engine.misnamed().filter(|seen| now.since(seen.last) < MISNAMED_SHOWN) else { return };
+    // What stands between backticks in `do` is a command for a person to type: a writer must not be able to put one there.
+    let name = seen.name.replace('`', "'");
     let times = if seen.count == 1 { "once".to_owned() } else { format!("{} times", seen.count) };
     let message = format!(
-        "usage of {:?}, which is no configured dimension, was refused {times}, the last by user {} (process {}) at {}: \
+        "usage of {name:?}, which is no configured dimension, was refused {times}, the last by user {} (process {}) at {}: \
          nobody is billed for it",
-        seen.name, seen.by.uid, seen.by.pid, seen.last
+        seen.by.uid, seen.by.pid, seen.last
     );
     let meant = seen.meant.as_ref().map_or_else(String::new, |meant| format!(" (did it mean {meant:?}?)"));
     let remedy = format!(
         "write the dimension's configured name in that program{meant}; or, if AWS's listing has this one, add it to the \
-         configuration, [[dimension]] name = {:?}, and then: `systemctl restart meterd`; this message goes away an hour \
-         after the last such usage",
-        seen.name
+         configuration, [[dimension]] name = {name:?}, and then: `systemctl restart meterd`; this message goes away an hour \
+         after the last such usage"
     );
     add("unknown_dimension", message, &remedy, Some(seen.first));
 }

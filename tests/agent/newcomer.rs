@@ -261,6 +261,13 @@ fn an_application_mistypes_a_dimension() {
     let process = format!("(process {})", std::process::id());
     refused.says(&["unknown_dimension, since", "\"gigabites\"", "refused 2 times", &process]);
     refused.says(&["did it mean \"gigabytes\"?", "2 unknown_dimension since the agent's start"]);
+    // Whoever writes cannot put a command on the page.
+    let names = ["`rm -rf /`", "x` `rm -rf /", "a`b"];
+    for name in names {
+        assert_eq!(agent.tell(&json!({ "dimension": name, "quantity": 2 }).to_string())["error"], "unknown_dimension");
+        let shown = page(&world, "metering works, but some usage is refused").commands();
+        assert_eq!(shown, ["systemctl restart meterd"], "{name}");
+    }
     // It names one that AWS has: configured, that is what it is.
     let more = format!("{}[[dimension]]\nname = \"gigabites\"\n", DIMENSIONS);
     world.configure("http://127.0.0.1:9", &more, "", "");
