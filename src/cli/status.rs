@@ -6,6 +6,7 @@ mod verdict;
 mod watch;
 mod words;
 
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use super::client::Target;
@@ -20,10 +21,8 @@ const WATCH_DEFAULT: &str = "2";
 /// Show whether metering works, and if not what to do
 ///
 /// The first line says it. Then comes what needs a person, the worst first, each with the command to type; then what is
-/// open, what waits for AWS and until when, and where every unit of usage is. Moments are UTC.
-///
-/// Exit codes: 0 fine, 1 something needs a person, 69 no agent answers (then with what the state directory shows). With
-/// --watch: 130 when it is ended.
+/// open, what waits for AWS and until when, and where every unit of usage is. Moments are UTC. Where no agent answers it
+/// shows what the state directory holds.
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
     /// The agent's own JSON; with --watch an object a line
@@ -56,8 +55,11 @@ pub fn run(args: &StatusArgs) -> u8 {
         return watch::run(look, Duration::from_secs(u64::from(seconds)), args.json);
     }
     let seen = look.once();
-    if args.json {
+    // A person at a terminal reads it on the page.
+    if args.json || !io::stdout().is_terminal() {
         seen.complain();
+    }
+    if args.json {
         say!("{}", seen.json);
     } else {
         print(&page::lines(&seen.for_people(), &Terminal::look()));

@@ -32,7 +32,7 @@ struct Page {
 impl Page {
     /// One that was seen; and how it looks on other widths.
     fn of(ran: Ran, meterd: &dyn Fn(&str) -> Command) -> Page {
-        assert_eq!(ran.stderr, "", "all of it is in one place: {ran:?}");
+        assert!(ran.stderr.is_empty() || ran.code == 69, "all of it is on the page: {ran:?}");
         for columns in [80, 40] {
             let page = Ran::of(meterd("status").env("COLUMNS", columns.to_string()));
             for line in page.stdout.lines() {
