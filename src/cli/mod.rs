@@ -1,6 +1,7 @@
 //! The command line: a file a command. The only place that prints.
 
 pub mod add;
+mod books;
 pub mod check_config;
 pub mod client;
 pub mod clock_flags;
@@ -22,6 +23,7 @@ pub mod settle;
 pub mod simulate_aws;
 mod state_dir;
 pub mod status;
+mod terminal;
 pub mod verify;
 mod when;
 

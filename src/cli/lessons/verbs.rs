@@ -105,6 +105,7 @@ pub const LESSONS: &[Lesson] = &[
             (exit::REFUSED, "something needs a person: it says what, and what to do; or this user may not read here"),
             (exit::UNREACHABLE, "no agent answers: it shows what the state directory holds"),
             BAD_CONFIG,
+            (exit::INTERRUPTED, "--watch was ended"),
         ],
         examples: &[("For people", "meterd status"), ("For programs", "meterd status --json")],
         files: &[SOCKET, CONFIG, STATE],
