@@ -6,6 +6,7 @@
 //! reader does can hold it up.
 
 pub mod admin;
+pub mod alert;
 pub mod checks;
 pub mod clients;
 pub mod commands;
@@ -17,6 +18,7 @@ pub mod identity;
 pub mod lock;
 pub mod notices;
 pub(crate) mod recovery;
+pub mod reload;
 pub mod run;
 pub mod submitter;
 mod waiting;

@@ -9,8 +9,10 @@ pub mod dispose;
 pub mod doctor;
 pub mod exit;
 pub mod inspect;
+mod log;
 pub mod records;
 pub mod release;
+pub mod reload;
 pub mod run;
 mod say;
 pub mod scrub;
@@ -47,6 +49,7 @@ enum Command {
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
     Release(release::Release),
+    Reload(reload::Reload),
     Adopt(dispose::Adopt),
     Discard(dispose::Discard),
     Scrub(scrub::Scrub),
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Release(args) => release::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Adopt(args) => dispose::adopt(&args),
         Command::Discard(args) => dispose::discard(&args),
         Command::Scrub(args) => scrub::run(&args),
