@@ -156,6 +156,7 @@ fn code(finding: &Finding) -> Option<(&'static str, &'static [&'static str], boo
         "product_code" => ("check_product_code", &[], true),
         "disk" => ("check_disk", &["disk_full", "disk_nearly_full", "log_poisoned", "not_ready"], false),
         "socket" => ("check_socket", &[], false),
+        "alert" => ("check_alert", &["alert_failed"], false),
         _ => {
             finding.dimension()?;
             ("check_dimension", &["held"], false)

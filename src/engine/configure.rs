@@ -5,6 +5,7 @@ use crate::config::Measure;
 use crate::disk::Disk;
 use crate::entry::{DimensionId, Entry, Rules, Setup};
 use crate::hour::Timestamp;
+use crate::rollup::state::Phase;
 use crate::wal::spares::Need;
 
 /// Most dimensions that one log can ever know, renamed and removed ones included.
@@ -43,11 +44,14 @@ impl<D: Disk> Engine<D> {
         self.alive(false)?;
         let Options { instance, segment_bytes, purpose, judge_clock, threads, .. } = self.options.clone();
         let options = Options { instance, segment_bytes, purpose, judge_clock, threads, ..options };
+        // What AWS refused may be mended by it, and is tried again at once, as after a start.
+        let refused: Vec<_> = self.state.records.iter().filter(|(_, r)| r.phase == Phase::Held).map(|(k, _)| *k).collect();
         let before = std::mem::replace(&mut self.options, options);
         if let Err(error) = self.configure(now) {
             self.options = before;
             return Err(error);
         }
+        refused.iter().for_each(|key| self.outbox.forget(key));
         self.retention.keep(self.options.retain);
         Ok(self.commit(now)?)
     }

@@ -61,7 +61,7 @@ impl Call {
     }
 
     /// Runs the command to its end. The error says why nobody may have been told.
-    pub(super) fn run(self, stop: &AtomicBool) -> Result<(), String> {
+    pub(super) fn run(self, limit: Duration, stop: &AtomicBool) -> Result<(), String> {
         let program = self.command.first().cloned().unwrap_or_default();
         let failed = |why: String| format!("{program}: {why}");
         let (mut wire, mut child) = self.start().map_err(|error| failed(error.to_string()))?;
@@ -78,10 +78,10 @@ impl Call {
                 None => {}
             }
             let stopped = stop.load(Ordering::Relaxed);
-            if stopped || started.elapsed() >= CALL_TIMEOUT {
+            if stopped || started.elapsed() >= limit {
                 kill(&mut child);
-                let limit = format!("killed after {} s{}", CALL_TIMEOUT.as_secs(), last_words(&said));
-                return Err(failed(if stopped { "killed, for the agent stops".to_owned() } else { limit }));
+                let too_long = format!("killed after {} s{}", limit.as_secs(), last_words(&said));
+                return Err(failed(if stopped { "killed, for the agent stops".to_owned() } else { too_long }));
             }
             sleep(LOOK_AFTER);
         }
@@ -185,4 +185,57 @@ fn shortened(mut message: String) -> String {
         message.push_str("… (all of it on standard input)");
     }
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str, document: Vec<u8>) -> Call {
+        let command = ["/bin/sh", "-c", script, "sh"].map(str::to_owned).to_vec();
+        let environment = Default::default();
+        Call { command, message: "a; b $(c)".to_owned(), document, environment }
+    }
+
+    fn run(script: &str, document: Vec<u8>) -> Result<(), String> {
+        sh(script, document).run(Duration::from_secs(60), &AtomicBool::new(false))
+    }
+
+    #[test]
+    fn the_message_is_one_argument_and_the_document_comes_whole() {
+        run("test \"$1\" = 'a; b $(c)' && test $# = 1", Vec::new()).unwrap();
+        // Far more than a pipe or a socket holds.
+        let document = vec![b'x'; 3 << 20];
+        run(&format!("test $(wc -c) = {}", document.len()), document.clone()).unwrap();
+        // Whoever does not read it need not.
+        run("true", document).unwrap();
+    }
+
+    #[test]
+    fn its_last_words_say_why() {
+        let why = run("seq 200000 >&2; echo 'no\tway' >&2; exit 3", Vec::new()).unwrap_err();
+        assert!(why.starts_with("/bin/sh: exit status: 3: ") && why.ends_with(" no way"), "{why}");
+        assert!(why.len() < 2 * SAID_BYTES_MAX, "{why}");
+        let nowhere = Call { command: vec!["/nowhere/at/all".to_owned()], ..sh("", Vec::new()) };
+        let why = nowhere.run(CALL_TIMEOUT, &AtomicBool::new(false)).unwrap_err();
+        assert!(why.contains("/nowhere/at/all: No such file"), "{why}");
+    }
+
+    /// With everything that it started.
+    #[test]
+    fn what_takes_too_long_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let note = dir.path().join("pid");
+        let script = format!("sleep 1000 & echo $! > {}; wait", note.display());
+        let why = sh(&script, Vec::new()).run(Duration::from_secs(1), &AtomicBool::new(false)).unwrap_err();
+        assert!(why.contains("killed after 1 s"), "{why}");
+        let pid = std::fs::read_to_string(&note).unwrap().trim().to_owned();
+        let status = || std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        while !status().is_empty() && !status().contains("State:\tZ") {
+            sleep(LOOK_AFTER);
+        }
+        // And so is what runs while the agent stops.
+        let why = sh("sleep 1000", Vec::new()).run(CALL_TIMEOUT, &AtomicBool::new(true)).unwrap_err();
+        assert!(why.contains("the agent stops"), "{why}");
+    }
 }

@@ -12,7 +12,8 @@ use crate::status::Status;
 /// That the alert command itself fails. It cannot be told by it.
 pub(super) const ALERT_FAILED: &str = "alert_failed";
 
-/// What needs attention: each code, with the number of records that wait for a person where it is about those, else 1.
+/// What needs attention: each code, with the number of records that wait for a person where it is about those, else how
+/// often it stands there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Seen(BTreeMap<String, u64>);
@@ -28,8 +29,12 @@ impl Seen {
             };
             status.records.get(phase).copied().unwrap_or(1)
         };
-        let watched = status.attention.iter().filter(|item| item.code != ALERT_FAILED);
-        Seen(watched.map(|item| (item.code.to_owned(), count(item.code))).collect())
+        let mut seen = Seen::default();
+        for item in status.attention.iter().filter(|item| item.code != ALERT_FAILED) {
+            // Some stand there more than once: an instance each, or a damaged place.
+            *seen.0.entry(item.code.to_owned()).or_default() += count(item.code);
+        }
+        seen
     }
 
     pub(super) fn to_json(&self) -> String {

@@ -142,7 +142,7 @@ impl Alerting {
         let (done, result) = oneshot::channel();
         let (stop, text, path) = (Arc::clone(&under_way.stop), seen.to_json(), path.to_owned());
         let started = thread::Builder::new().name("alert".into()).spawn(move || {
-            let called = call.run(&stop);
+            let called = call.run(CALL_TIMEOUT, &stop);
             if called.is_ok()
                 && let Err(error) = write(&path, &text)
             {
