@@ -30,7 +30,7 @@ struct Answer {
 
 /// Asks for it; returns the exit code.
 pub fn run(args: &Reload) -> u8 {
-    let socket = match args.target.socket() {
+    let socket = match args.target.socket_of_running() {
         Ok(socket) => socket.with_file_name(ADMIN),
         Err(message) => {
             complain!("meterd: {message}");

@@ -1,8 +1,9 @@
 //! Which keys a running agent can be told anew, and why the others wait for a restart. Refused rather than put off: a file
 //! that is half in force is one that nobody can read.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::limits::defaults;
 use super::raw::KeyLines;
 use super::{Config, ConfigError, ConfigErrors, Overrides};
 
@@ -21,6 +22,14 @@ pub const AT_START: &[(&str, &str)] = &[
     ("submit.credentials", "the way to AWS is made at the start"),
     ("instance.id", "another one is another instance, whose log this is not"),
 ];
+
+/// Where the socket of an agent lies by a file that may be wrong otherwise; the default where it does not say.
+pub fn socket_of(path: &Path) -> PathBuf {
+    let text = super::read(path, "").unwrap_or_default();
+    let file = toml::from_str::<toml::Table>(&text).unwrap_or_default();
+    let named = file.get("socket").and_then(|section| section.get("path")).and_then(toml::Value::as_str);
+    PathBuf::from(named.unwrap_or(defaults::SOCKET_PATH))
+}
 
 impl Config {
     /// Like [`Config::load_for_run`], for an agent that runs with this configuration: refuses also what only a restart

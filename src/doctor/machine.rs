@@ -68,7 +68,9 @@ pub(super) fn alert(alert: &config::Alert) -> Option<Finding> {
     Some(match (fs::metadata(program), may_run(program)) {
         (Ok(found), _) if !found.is_file() => Finding::fails("alert", format!("{shown} is no file"), mend),
         (Ok(_), Ok(())) => Finding::ok("alert", format!("{shown} can be executed")),
-        (Err(error), _) | (_, Err(error)) if error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root() => {
+        (Err(error), _) | (_, Err(error))
+            if error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root() =>
+        {
             let remedy = "run this as root or as the agent's own user (sudo -u meterd meterd doctor)";
             Finding::unknown("alert", format!("{shown}: {error}"), remedy)
         }

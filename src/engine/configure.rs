@@ -40,12 +40,13 @@ impl<D: Disk> Engine<D> {
     /// returns.
     pub fn reconfigure(&mut self, options: Options, now: Timestamp) -> Result<(), EngineError> {
         self.flush_building(now)?;
-        // An uptime that begins or ends here is metered from or to this moment, not from or to a minute before.
+        // An uptime that begins here is metered from this moment on, and not from the last such entry, minutes ago.
         self.alive(false)?;
         let Options { instance, segment_bytes, purpose, judge_clock, threads, .. } = self.options.clone();
         let options = Options { instance, segment_bytes, purpose, judge_clock, threads, ..options };
         // What AWS refused may be mended by it, and is tried again at once, as after a start.
-        let refused: Vec<_> = self.state.records.iter().filter(|(_, r)| r.phase == Phase::Held).map(|(k, _)| *k).collect();
+        let refused: Vec<_> =
+            self.state.records.iter().filter(|(_, r)| r.phase == Phase::Held).map(|(k, _)| *k).collect();
         let before = std::mem::replace(&mut self.options, options);
         if let Err(error) = self.configure(now) {
             self.options = before;

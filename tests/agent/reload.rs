@@ -84,7 +84,7 @@ fn what_is_wrong_or_takes_a_restart_is_refused_whole_until_it_is_mended() {
     assert!(refused(&agent.status()).is_some_and(|why| why.contains(said.trim())), "{:?}", refused(&agent.status()));
     assert!(agent.log().contains(said.trim()), "{}", agent.log());
     is_as_before();
-    let ran = world.run(&["status"]);
+    let ran = world.run(&["status", "--socket", world.socket().to_str().unwrap()]);
     assert!(ran.code == 1 && ran.stdout.contains("systemctl reload meterd"), "{ran:?}");
 
     // What only a restart can change, each by its name, and nothing of the rest.

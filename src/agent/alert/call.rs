@@ -160,11 +160,14 @@ fn message(status: &Status, change: &Change) -> String {
         parts.push(format!("{}: {}; do: {}", item.code, item.message, item.remedy));
     }
     let is_there = |code: &&String| status.attention.iter().any(|item| item.code == code.as_str());
-    parts.extend(change.raised.iter().filter(|code| !is_there(code)).map(|code| format!("{code}: just now, and gone again")));
+    parts.extend(
+        change.raised.iter().filter(|code| !is_there(code)).map(|code| format!("{code}: just now, and gone again")),
+    );
     if !change.gone.is_empty() {
         parts.push(format!("over: {}", change.gone.join(", ")));
     }
-    let others: Vec<&str> = status.attention.iter().map(|item| item.code).filter(|code| *code != ALERT_FAILED).collect();
+    let others: Vec<&str> =
+        status.attention.iter().map(|item| item.code).filter(|code| *code != ALERT_FAILED).collect();
     match others.len() {
         0 => parts.push("nothing needs attention".to_owned()),
         n if n > parts.len() || parts.is_empty() => parts.push(format!("in all: {}", others.join(", "))),

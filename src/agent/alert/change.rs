@@ -106,7 +106,10 @@ mod tests {
         assert!(Change::between(&told, &told).is_empty());
         assert_eq!(Change::between(&told, &seen(&[("aws_blocked", 1), ("held", 3)])), change(&["held"], &[]));
         assert!(Change::between(&told, &seen(&[("aws_blocked", 1), ("held", 1)])).is_empty());
-        assert_eq!(Change::between(&told, &seen(&[("disk_full", 1)])), change(&["disk_full"], &["aws_blocked", "held"]));
+        assert_eq!(
+            Change::between(&told, &seen(&[("disk_full", 1)])),
+            change(&["disk_full"], &["aws_blocked", "held"])
+        );
     }
 
     /// A cause that flaps, and a start after which the agent has to find out again what it knew.

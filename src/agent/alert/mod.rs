@@ -129,7 +129,8 @@ impl Alerting {
                 Err(why) => {
                     tracing::warn!(why, "the alert command failed; it is called again");
                     let pause = PAUSE.saturating_mul(1 << plan.failures.min(10)).min(PAUSE_MAX);
-                    plan = Plan { not_before: self.clock.monotonic() + pause, failures: plan.failures.saturating_add(1) };
+                    plan =
+                        Plan { not_before: self.clock.monotonic() + pause, failures: plan.failures.saturating_add(1) };
                 }
             }
             self.core.tell(Command::Alerted(done))?;
