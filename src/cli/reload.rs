@@ -11,8 +11,6 @@ use crate::ingest::listener::ADMIN;
 ///
 /// All or nothing: a file with a mistake in it, or with a change that takes a restart, is refused, and the agent runs on
 /// with what it had. SIGHUP does the same. For root and the agent's own user.
-///
-/// Exit codes: 0 it is in force, 78 it is refused, 69 no agent answers.
 #[derive(Debug, clap::Args)]
 pub struct Reload {
     #[command(flatten)]
