@@ -146,7 +146,6 @@ fn a_cause_that_comes_and_goes_is_told_once_a_minute_at_most_and_its_end_in_the_
         scene.wait(5.0);
         scene.trouble(&agent, false);
     }
-    scene.wait_for_calls(1);
     scene.trouble(&agent, true);
     scene.wait(150.0);
     scene.trouble(&agent, false);

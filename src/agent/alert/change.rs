@@ -37,6 +37,13 @@ impl Seen {
         seen
     }
 
+    /// Takes in that some records do not wait any more, which nobody is told: the next one is a new one.
+    pub(super) fn lower_to(&mut self, now: &Seen) {
+        for (code, count) in &mut self.0 {
+            *count = now.0.get(code).map_or(*count, |less| (*count).min(*less));
+        }
+    }
+
     pub(super) fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
@@ -106,6 +113,9 @@ mod tests {
         assert!(Change::between(&told, &told).is_empty());
         assert_eq!(Change::between(&told, &seen(&[("aws_blocked", 1), ("held", 3)])), change(&["held"], &[]));
         assert!(Change::between(&told, &seen(&[("aws_blocked", 1), ("held", 1)])).is_empty());
+        let mut lower = told.clone();
+        lower.lower_to(&seen(&[("held", 1)]));
+        assert_eq!(Change::between(&lower, &seen(&[("aws_blocked", 1), ("held", 2)])), change(&["held"], &[]));
         assert_eq!(
             Change::between(&told, &seen(&[("disk_full", 1)])),
             change(&["disk_full"], &["aws_blocked", "held"])

@@ -19,6 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::commands::{Command, Gone, Handle};
 use crate::clock::Clock;
@@ -86,22 +87,23 @@ impl Alerting {
         let mut told = Seen::default();
         let mut steady: Option<Steady> = None;
         let mut plan = Plan::default();
+        self.in_force.mark_changed();
+        let mut command: Vec<String> = Vec::new();
+        let mut look_at = Instant::now();
         loop {
-            let command = self.in_force.borrow_and_update().alert.command.clone();
-            if command.is_empty() {
-                if std::mem::take(&mut plan).failures > 0 {
-                    self.core.tell(Command::Alerted(Ok(())))?;
-                }
-                self.in_force.changed().await.map_err(|_| Gone)?;
-                continue;
-            }
-            let pause = self.clock.real(LOOK_EVERY).max(LOOK_EVERY_MIN);
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                // Another command may be a better one: it is tried at once.
+                () = tokio::time::sleep_until(look_at), if !command.is_empty() => look_at = self.next_look(),
+                // The first time this is what it was started with.
                 changed = self.in_force.changed() => {
                     changed.map_err(|_| Gone)?;
-                    plan.not_before = Duration::ZERO;
+                    let before = std::mem::replace(&mut command, self.in_force.borrow_and_update().alert.command.clone());
+                    if command != before {
+                        // Another one may be a better one: it is tried at the next look.
+                        (plan.not_before, look_at) = (Duration::ZERO, self.next_look());
+                        if command.is_empty() && std::mem::take(&mut plan).failures > 0 {
+                            self.core.tell(Command::Alerted(Ok(())))?;
+                        }
+                    }
                     continue;
                 }
             }
@@ -116,6 +118,7 @@ impl Alerting {
             };
             steady.look(&Seen::of(&status), now);
             let seen = steady.seen();
+            told.lower_to(&seen);
             let change = Change::between(&told, &seen);
             if now < plan.not_before || (change.is_empty() && plan.failures == 0) {
                 continue;
@@ -135,6 +138,10 @@ impl Alerting {
             }
             self.core.tell(Command::Alerted(done))?;
         }
+    }
+
+    fn next_look(&self) -> Instant {
+        Instant::now() + self.clock.real(LOOK_EVERY).max(LOOK_EVERY_MIN)
     }
 
     /// Calls the command, and notes what it has been told. Dropped before it is done, it kills it.
