@@ -330,7 +330,7 @@ impl<'a, D: Disk> Core<'a, D> {
             _ => Ok(()),
         };
         if done.is_ok() {
-            self.front.config_taken(config.gate.clone());
+            self.front.config_taken(config);
             // A shorter grace or window may make something due.
             self.tick_at = now;
             self.front.wiring.sealed.notify_one();

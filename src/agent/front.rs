@@ -13,7 +13,7 @@ use super::checks::{self, Failed};
 use super::clients::{Clients, HttpClient, LISTENER};
 use super::core::{Ended, WAKER, Wiring};
 use super::reload::Refused;
-use crate::config;
+use crate::config::Config;
 use crate::doctor::Finding;
 use crate::hour::Timestamp;
 use crate::status::Attention;
@@ -130,9 +130,9 @@ impl Front {
         self.config_refused = Some(refused.attention(now));
     }
 
-    /// One was put in force.
-    pub(super) fn config_taken(&mut self, gate: config::Gate) {
-        self.wiring.gate = gate;
+    /// The log has taken one: so does all that the log need not know.
+    pub(super) fn config_taken(&mut self, config: &Config) {
+        self.wiring.gate = config.gate.clone();
         self.config_refused = None;
     }
 
