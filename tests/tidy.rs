@@ -52,6 +52,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         "rustix::",
         &[
             "src/agent/admin.rs",
+            "src/agent/alert/call.rs",
             "src/agent/lock.rs",
             "src/agent/run.rs",
             "src/cli/demo/agent.rs",

@@ -2,11 +2,12 @@
 //!
 //! Two threads do the work. [`core`] owns the engine and, through [`clients`], the socket: it reads every ready
 //! connection, commits once and answers. The other one runs tokio: the [`submitter`], the [`checks`] and HTTP. They talk
-//! through [`commands`]. A writer's fast path never leaves the core's thread, and nothing that AWS, metadata or a slow
-//! reader does can hold it up. What clients may cost each other is bounded by [`places`] (connections), `pace` (time) and
-//! `memory` (bytes).
+//! through [`commands`]. A third one calls the [`alert`] command, where there is one. A writer's fast path never leaves the
+//! core's thread, and nothing that AWS, metadata, a slow reader or a pager does can hold it up.
+//! What clients may cost each other is bounded by [`places`] (connections), `pace` (time) and `memory` (bytes).
 
 pub mod admin;
+pub mod alert;
 pub mod checks;
 pub mod clients;
 pub mod commands;
@@ -22,6 +23,7 @@ pub mod notices;
 mod pace;
 pub mod places;
 pub(crate) mod recovery;
+pub mod reload;
 pub mod run;
 pub mod submitter;
 mod waiting;

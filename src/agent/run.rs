@@ -4,7 +4,6 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::admin;
+use super::alert::Alerting;
 use super::checks;
 use super::commands::{Command, Handle};
 use super::core::{self, Core, Ended, Wiring};
@@ -25,6 +25,7 @@ use super::lock::LockError;
 use super::notices::{self, Asking};
 use super::places::{CONNECTIONS_MAX, KEPT};
 use super::recovery::Recovery;
+use super::reload::{Load, Reload};
 use super::submitter::Submitter;
 use super::waiting::{Waited, Waiting};
 use crate::clock::Clock;
@@ -166,19 +167,24 @@ pub struct Launch {
     pub own_clock: bool,
     /// Sign with this made-up access key instead of asking anybody for credentials.
     pub dummy_key: Option<&'static str>,
+    /// Reads the configuration again; none where there is no file.
+    pub load: Option<Arc<Load>>,
     /// How long whoever started it waits for a [`Stage::Alive`], once it is ready, before it is started anew.
     pub watchdog: Option<Duration>,
 }
 
 /// Runs an agent until it is asked to stop. `say` is told when writers are answered, and when they have to wait.
 pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(), RunError> {
-    let Launch { clock, own_clock, dummy_key, watchdog } = launch;
+    let Launch { clock, own_clock, dummy_key, watchdog, load } = launch;
     let identity = identity::identity(config.instance.id.as_deref());
     let purpose = if own_clock || config.submit.is_loopback() { Purpose::Test } else { Purpose::Real };
     let instance = match &identity {
         Identity::Known(name) => Some(name.clone()),
         Identity::AskMetadata | Identity::Unknown => None,
     };
+    // From here on it is a request that waits until the agent can take it, and not the end.
+    let (hangup, hangups) = UnixStream::pair()?;
+    signal_hook::low_level::pipe::register(SIGHUP, hangup)?;
     let options = Options::of(config, instance.clone(), purpose, !own_clock);
     let socket = &config.socket;
     let no_socket = |source| RunError::Socket { path: socket.path.display().to_string(), source };
@@ -196,8 +202,6 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, signals.try_clone()?)?;
     }
-    let hangup = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGHUP, Arc::clone(&hangup))?;
     let (poll, waker) = core::poll()?;
     let (commands_in, commands) = channel();
     let (http, clients) = mpsc::unbounded_channel();
@@ -213,10 +217,14 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
     };
     let notice_clock = Arc::clone(&clock);
     let asking = Asking::of(own_clock, identity::is_ec2(Path::new("/")), config.instance.id.is_some());
-    let examined = (!own_clock).then(|| (config.clone(), Arc::clone(&clock)));
+    let (in_force, _) = watch::channel(Arc::new(config.clone()));
+    let examined = (!own_clock).then(|| (in_force.subscribe(), Arc::clone(&clock)));
+    let alerting = Alerting { core: handle.clone(), clock: Arc::clone(&clock), in_force: in_force.subscribe() };
+    let (reload_in, requests) = mpsc::channel(1);
+    let reload = Reload { core: handle.clone(), load, hangups, requests, in_force };
     let gate = config.gate.clone();
     let (allowed, lists) = watch::channel(Allowed::of(config, rustix::process::geteuid().as_raw()));
-    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup, gate, allowed };
+    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, gate, allowed };
     let front = Front::new(sockets.writers, connections(), http, poll, wiring)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -236,10 +244,12 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
                 tokio::task::spawn_local(identity::ask_metadata(handle.clone()));
             }
             tokio::task::spawn_local(notices::watch(handle.clone(), notice_clock, asking));
-            if let Some((config, clock)) = examined {
-                tokio::task::spawn_local(checks::run(config, clock, handle.clone()));
+            if let Some((in_force, clock)) = examined {
+                tokio::task::spawn_local(checks::run(in_force, clock, handle.clone()));
             }
-            tokio::task::spawn_local(admin::serve(sockets.admin, handle.clone()));
+            tokio::task::spawn_local(reload.run());
+            tokio::task::spawn_local(alerting.run());
+            tokio::task::spawn_local(admin::serve(sockets.admin, handle.clone(), reload_in));
             http::serve(clients, lists, handle).await;
         });
         // Whatever still waits for AWS or a client has been told already.

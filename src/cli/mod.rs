@@ -12,9 +12,11 @@ pub mod doctor;
 pub mod exit;
 pub mod inspect;
 pub mod lessons;
+mod log;
 pub mod man;
 pub mod records;
 pub mod release;
+pub mod reload;
 pub mod run;
 mod say;
 pub mod scrub;
@@ -53,6 +55,7 @@ enum Command {
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
     Release(release::Release),
+    Reload(reload::Reload),
     Adopt(dispose::Adopt),
     Discard(dispose::Discard),
     Scrub(scrub::Scrub),
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Release(args) => release::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Adopt(args) => dispose::adopt(&args),
         Command::Discard(args) => dispose::discard(&args),
         Command::Scrub(args) => scrub::run(&args),

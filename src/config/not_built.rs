@@ -10,7 +10,6 @@ type Entry = (&'static str, fn(&Config) -> bool, &'static str, &'static str);
 #[rustfmt::skip] // one feature, one line
 const NOT_BUILT: &[Entry] = &[
     ("product.kind", |c| c.product.kind == ProductKind::Saas, "meter SaaS products", "allowed: \"ami\""),
-    ("alert.command", |c| !c.alert.command.is_empty(), "call a command", "leave it out, and watch `meterd status`"),
 ];
 
 /// One error for everything in `config` that this version cannot do.

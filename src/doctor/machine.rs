@@ -11,7 +11,7 @@ use nix::unistd::{Gid, Group, Uid, User, geteuid};
 
 use super::Finding;
 use crate::config::{self, Config};
-use crate::disk::{RealDisk, file_system, is_full, may_write};
+use crate::disk::{RealDisk, file_system, is_full, may_run, may_write};
 use crate::wal::spares::room_wanted;
 
 /// What is written for a try: as much as the log writes at least.
@@ -58,6 +58,24 @@ pub(super) fn disk(state: &config::State) -> Finding {
         }
         Err(error) => unreadable("disk", standing, &error),
     }
+}
+
+/// Looks at the alert command, where there is one.
+pub(super) fn alert(alert: &config::Alert) -> Option<Finding> {
+    let program = Path::new(alert.command.first()?);
+    let shown = program.display();
+    let mend = "name an executable file in alert.command; a script begins with #!";
+    Some(match (fs::metadata(program), may_run(program)) {
+        (Ok(found), _) if !found.is_file() => Finding::fails("alert", format!("{shown} is no file"), mend),
+        (Ok(_), Ok(())) => Finding::ok("alert", format!("{shown} can be executed")),
+        (Err(error), _) | (_, Err(error))
+            if error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root() =>
+        {
+            let remedy = "run this as root or as the agent's own user (sudo -u meterd meterd doctor)";
+            Finding::unknown("alert", format!("{shown}: {error}"), remedy)
+        }
+        (Err(error), _) | (_, Err(error)) => Finding::fails("alert", format!("{shown}: {error}"), mend),
+    })
 }
 
 /// The nearest of `dir` and the directories above it that is there.

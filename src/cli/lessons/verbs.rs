@@ -154,6 +154,18 @@ pub const LESSONS: &[Lesson] = &[
         files: &[ADMIN, CONFIG],
     },
     Lesson {
+        verb: "reload",
+        group: Group::Operating,
+        exits: &[
+            (exit::FINE, "it is in force"),
+            (exit::REFUSED, "this user may not, or the agent stops"),
+            NO_AGENT,
+            (exit::CONFIG, "it is refused, and the one from before stays in force: it says what is wrong, and where"),
+        ],
+        examples: &[("After a change of the file; `systemctl reload meterd` does the same", "meterd reload")],
+        files: &[CONFIG, ADMIN],
+    },
+    Lesson {
         verb: "adopt",
         group: Group::Operating,
         exits: &DECIDED,
