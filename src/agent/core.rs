@@ -11,24 +11,19 @@ use std::time::{Duration, Instant};
 use mio::{Poll, Token, Waker};
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::checks;
 use super::commands::Command;
 use super::front::Front;
+use super::obey::poison;
 use super::pace::Passes;
-use super::reload::Refused;
 use super::run::Stage;
 use super::watchdog::Watchdog;
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config;
 use crate::disk::Disk;
-use crate::engine::{Code, EndSeen, Engine, EngineError, NotSettled, Options, Refusal, Taken, Tally};
-use crate::gate;
+use crate::engine::{Code, Engine, Refusal, Taken, Tally};
 use crate::hour::{Reading, Timestamp};
 use crate::ingest::allow::Allowed;
-use crate::ingest::taker::{self, NotReady};
-use crate::metrics::{Figures, LogFigures};
-use crate::status::{self, Status};
-use crate::view;
+use crate::ingest::taker::NotReady;
 use crate::wal::LogError;
 
 /// After this long without an append the log gets a mark that proves its last batch durable.
@@ -79,12 +74,12 @@ type Staged = (oneshot::Sender<(bool, Result<Taken, Refusal>)>, bool, Result<Tak
 
 /// The loop's state.
 pub struct Core<'a, D: Disk> {
-    engine: Engine<D>,
-    front: Front,
+    pub(super) engine: Engine<D>,
+    pub(super) front: Front,
     watchdog: Watchdog,
     /// Who feeds the watchdog.
     say: &'a dyn Fn(Stage<'_>),
-    staged: Vec<Staged>,
+    pub(super) staged: Vec<Staged>,
     /// How other threads' commands are paced.
     passes: Passes,
     /// Some of them may wait.
@@ -94,7 +89,7 @@ pub struct Core<'a, D: Disk> {
     /// When it was last seen to have gone on, until its mark has been written.
     unmarked_since: Option<Instant>,
     /// When something is to be sealed or closed next.
-    tick_at: Timestamp,
+    pub(super) tick_at: Timestamp,
 }
 
 /// Makes what `Core` polls with, and the waker that other threads use.
@@ -259,153 +254,6 @@ impl<'a, D: Disk> Core<'a, D> {
         }
     }
 
-    fn obey(&mut self, command: Command, now: Timestamp) -> Result<(), LogError> {
-        match command {
-            Command::Take { writer, body, reply } => {
-                let (array, answer) = taker::take(&mut self.engine, &writer, &body, now);
-                self.staged.push((reply, array, answer));
-            }
-            Command::NextSending(reply) => {
-                let sending = self.engine.next_sending(now);
-                let poisoned = poison(&sending);
-                let _ = reply.send(sending);
-                poisoned?;
-            }
-            Command::Answered(key, answer, reply) => {
-                let written = self.engine.answered(key, &answer, now);
-                // An answer may be the last: its units are to be on their way before the next hour is sealed.
-                self.tick_at = now;
-                let poisoned = poison(&written);
-                let _ = reply.send(written);
-                poisoned?;
-            }
-            Command::Probed(answer) => {
-                // Its answer may have settled a doubt that hours wait for.
-                self.tick_at = now;
-                poison(&self.engine.probed(&answer, now))?;
-            }
-            Command::Instance(name) => {
-                tracing::info!(name, "instance metadata names this instance");
-                if let Err(error) = self.engine.set_instance(name, now) {
-                    tracing::error!(%error, "the instance's name cannot be written down");
-                }
-                // Hours and records may have waited for it.
-                self.tick_at = now;
-            }
-            Command::Refused(code) => self.engine.tally.refuse(code),
-            Command::Ready(reply) => {
-                let _ = reply.send(self.engine.is_ready());
-            }
-            Command::Status(reply) => {
-                let _ = reply.send(Box::new(self.status(now)));
-            }
-            Command::Gate(reply) => {
-                let gate = gate::gate(&self.engine, &self.front.wiring.gate, self.front.started, now);
-                let _ = reply.send(gate);
-            }
-            Command::Metrics(reply) => {
-                let figures = Figures {
-                    status: self.status(now),
-                    started: self.front.started,
-                    connections: self.front.clients.count(),
-                    log: Some(LogFigures::of(&self.engine, now)),
-                    tally: self.engine.tally.clone(),
-                };
-                let _ = reply.send(Box::new(figures));
-            }
-            Command::Records(reply) => {
-                let current = view::current(self.engine.state());
-                let history = self.engine.index().history().map_err(|why| why.to_string());
-                let _ = reply.send(history.map(|history| (current, history)));
-            }
-            Command::Settle { dimension, hour, decision, to, by, reply } => {
-                let decided = to.map_or(Ok(decision), |to| self.engine.carry_to(&dimension, &to));
-                let settled = decided.and_then(|decision| self.engine.settle(&dimension, hour, decision, by, now));
-                let poisoned = not_written(&settled);
-                let _ = reply.send(settled);
-                poisoned?;
-                self.front.wiring.sealed.notify_one();
-            }
-            Command::Release { dimension, hour, at_most, by, reply } => {
-                let released = self.engine.release(&dimension, hour, at_most, by, now);
-                let poisoned = not_written(&released);
-                let _ = reply.send(released);
-                poisoned?;
-                self.front.wiring.sealed.notify_one();
-            }
-            Command::Dispose { disposal, instance, by, reply } => {
-                let disposed = self.engine.dispose(disposal, instance.as_deref(), by, now);
-                let poisoned = not_written(&disposed);
-                let _ = reply.send(disposed);
-                poisoned?;
-            }
-            Command::End { by, why, reply } => {
-                let ended = self.engine.end(by, &why, now);
-                self.tell_of_the_end(ended, reply, now)?;
-            }
-            Command::CallOff { by, reply } => {
-                let called_off = self.engine.call_off(by, now).map(drop);
-                self.tell_of_the_end(called_off, reply, now)?;
-            }
-            Command::EndSeen(reply) => {
-                let _ = reply.send(Ok(self.engine.end_seen()));
-            }
-            Command::Reconfigure(config, reply) => self.reconfigure(&config, reply, now)?,
-            Command::ConfigRefused(refused) => self.front.config_refused(&refused, now),
-            Command::Alerted(done) => self.front.alerted(done, now),
-            Command::Checked(findings) => self.front.checked(findings, now),
-            Command::SubmitterDone => self.front.submitter_done = true,
-            Command::Fell(what) => self.front.fall(what),
-        }
-        Ok(())
-    }
-
-    /// Puts a configuration in force: what the log has to know first, and only if it took that, the rest.
-    fn reconfigure(
-        &mut self,
-        config: &Config,
-        reply: oneshot::Sender<Result<(), Refused>>,
-        now: Timestamp,
-    ) -> Result<(), LogError> {
-        let Options { instance, purpose, judge_clock, .. } = self.engine.options().clone();
-        let done = self.engine.reconfigure(Options::of(config, instance, purpose, judge_clock), now);
-        let poisoned = match &done {
-            Err(EngineError::Log(error)) => poison(&Err::<(), _>(error.clone())),
-            _ => Ok(()),
-        };
-        if done.is_ok() {
-            self.front.config_taken(config);
-            // A shorter grace or window may make something due.
-            self.tick_at = now;
-            self.front.wiring.sealed.notify_one();
-        }
-        let _ = reply.send(done.map_err(Refused::from));
-        poisoned
-    }
-
-    /// Has the submitter look at once, and tells how far the end is.
-    fn tell_of_the_end(
-        &mut self,
-        done: Result<(), LogError>,
-        reply: oneshot::Sender<Result<EndSeen, LogError>>,
-        now: Timestamp,
-    ) -> Result<(), LogError> {
-        self.tick_at = now;
-        let poisoned = poison(&done);
-        let _ = reply.send(done.map(|()| self.engine.end_seen()));
-        self.front.wiring.sealed.notify_one();
-        poisoned
-    }
-
-    /// How things are, with what the checks found that nothing else tells.
-    fn status(&self, now: Timestamp) -> Status {
-        let mut view = status::status(&self.engine, &self.front.wiring.gate, self.front.started, now);
-        let last_success = self.engine.state().last_success;
-        let checks = checks::attention(&self.front.failed, &view.attention, last_success, &view.books);
-        view.attention.extend(self.front.attention().chain(checks));
-        view
-    }
-
     /// Takes what the writers have sent so far, answers it, and closes the log in order.
     fn stop(mut self) -> Result<(), LogError> {
         let now = self.front.wiring.clock.now();
@@ -433,21 +281,5 @@ impl<'a, D: Disk> Core<'a, D> {
             let refusal = Refusal { code: Code::NotDurable, message: why.to_owned(), index: None };
             let _ = reply.send((array, Err(refusal)));
         }
-    }
-}
-
-/// The error that ends the agent, if it is that one: a full disk heals.
-fn poison<T>(result: &Result<T, LogError>) -> Result<(), LogError> {
-    match result {
-        Err(error @ LogError::Poisoned(_)) => Err(error.clone()),
-        _ => Ok(()),
-    }
-}
-
-/// The same for a decision.
-fn not_written<T>(decided: &Result<T, NotSettled>) -> Result<(), LogError> {
-    match decided {
-        Err(NotSettled::Log(error)) => poison(&Err::<(), _>(error.clone())),
-        _ => Ok(()),
     }
 }

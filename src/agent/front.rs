@@ -17,12 +17,13 @@ use super::reload::Refused;
 use crate::config::Config;
 use crate::doctor::Finding;
 use crate::hour::Timestamp;
-use crate::ingest::allow::Allowed;
 use crate::ingest::taker::Taker;
 use crate::status::Attention;
 
 /// How long to wait before trying again to accept what could not be accepted: no event comes for it.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// So often those who ask meanwhile are looked for before a commit, however many there are.
+const LOOKS_MAX: usize = 64;
 /// Events taken at once.
 const EVENTS: usize = 256;
 
@@ -114,11 +115,18 @@ impl Front {
     pub(super) fn read_ready(&mut self, busy: bool, taker: &mut impl Taker, now: Timestamp) -> Vec<Token> {
         let mut touched = self.clients.read_prompt(taker, now);
         let bulk = self.clients.read_bulk(taker, now);
-        if (busy || !bulk.is_empty()) && self.clients.pace.is_beside() {
-            // Whoever asked meanwhile shares this commit, instead of waiting for it and the next. Should that look fail,
-            // so will the next, which says so.
+        // Whoever asks meanwhile shares this commit, instead of waiting for it and the next: of many clients that wait for
+        // each answer some have theirs only now. One that is alone is not kept waiting for others.
+        let mut more = touched.len() > 1 || ((busy || !bulk.is_empty()) && self.clients.pace.is_beside());
+        for _ in 0..LOOKS_MAX {
+            if !more {
+                break;
+            }
+            // Should that look fail, so will the next, which says so.
             let _ = self.wait(Duration::ZERO);
-            touched.extend(self.clients.read_prompt(taker, now));
+            let late = self.clients.read_prompt(taker, now);
+            more = !late.is_empty();
+            touched.extend(late);
         }
         touched.extend(bulk);
         touched
@@ -150,7 +158,7 @@ impl Front {
     /// The log has taken one: so does all that the log need not know.
     pub(super) fn config_taken(&mut self, config: &Config) {
         self.wiring.gate = config.gate.clone();
-        self.wiring.allowed.send_replace(Allowed::of(config, rustix::process::geteuid().as_raw()));
+        self.wiring.allowed.send_modify(|allowed| allowed.renew(config));
         self.config_refused = None;
     }
 

@@ -20,6 +20,7 @@ pub mod identity;
 pub mod lock;
 mod memory;
 pub mod notices;
+mod obey;
 mod pace;
 pub mod places;
 pub(crate) mod recovery;
