@@ -85,9 +85,8 @@ pub struct Core<'a, D: Disk> {
     /// Who feeds the watchdog.
     say: &'a dyn Fn(Stage<'_>),
     staged: Vec<Staged>,
-    /// How other threads' commands are paced.
+    /// How other threads' commands are paced, and whether some of them may wait, of which no event tells again.
     passes: Passes,
-    /// Some of them may wait.
     commands_left: bool,
     /// The log's next number when it was last looked at.
     seen_seq: u64,
@@ -111,15 +110,14 @@ impl<'a, D: Disk> Core<'a, D> {
         let now = front.wiring.clock.now();
         // What was appended at the start wants a mark too.
         let (staged, watchdog) = (Vec::new(), Watchdog::new(watchdog));
-        let (passes, commands_left) = (Passes::default(), false);
         Core {
             engine,
             front,
             watchdog,
             say,
             staged,
-            passes,
-            commands_left,
+            passes: Passes::default(),
+            commands_left: false,
             seen_seq: 0,
             unmarked_since: None,
             tick_at: now,
@@ -196,7 +194,6 @@ impl<'a, D: Disk> Core<'a, D> {
                 break;
             }
         }
-        // No event may come for those that wait still.
         self.commands_left = true;
         self.passes.end(&pass);
         Ok(true)
