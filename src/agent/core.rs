@@ -82,7 +82,6 @@ pub struct Core<'a, D: Disk> {
     pub(super) staged: Vec<Staged>,
     /// How other threads' commands are paced.
     passes: Passes,
-    /// Some of them may wait.
     commands_left: bool,
     /// The log's next number when it was last looked at.
     seen_seq: u64,
@@ -106,15 +105,14 @@ impl<'a, D: Disk> Core<'a, D> {
         let now = front.wiring.clock.now();
         // What was appended at the start wants a mark too.
         let (staged, watchdog) = (Vec::new(), Watchdog::new(watchdog));
-        let (passes, commands_left) = (Passes::default(), false);
         Core {
             engine,
             front,
             watchdog,
             say,
             staged,
-            passes,
-            commands_left,
+            passes: Passes::default(),
+            commands_left: false,
             seen_seq: 0,
             unmarked_since: None,
             tick_at: now,
@@ -191,7 +189,6 @@ impl<'a, D: Disk> Core<'a, D> {
                 break;
             }
         }
-        // No event may come for those that wait still.
         self.commands_left = true;
         self.passes.end(&pass);
         Ok(true)
