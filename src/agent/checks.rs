@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::commands::{Command, Gone, Handle};
 use super::identity::{self, Identity};
+use crate::attribution;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::decimal::Amount;
@@ -70,8 +71,10 @@ async fn look(config: Config, clock: Arc<dyn Clock>, core: Handle) -> Result<(),
             unasked.remove(name);
             refused.extend((finding.state == State::Fails).then(|| finding.clone()));
         }
+        let attribution = findings.iter().find(|finding| finding.check == attribution::CHECK).cloned();
         findings.retain(|finding| finding.state == State::Fails && finding.dimension().is_none());
         let done = findings.is_empty() && unasked.is_empty();
+        findings.extend(attribution);
         findings.extend(refused.iter().cloned());
         core.tell(Command::Checked(findings))?;
         if done {

@@ -106,7 +106,7 @@ pub enum Command {
     },
     /// How far is the end?
     EndSeen(oneshot::Sender<Result<EndSeen, LogError>>),
-    /// The checks that fail; those of before no longer count.
+    /// The checks that fail, and the one of attribution; those of before no longer count.
     Checked(Vec<Finding>),
     /// The submitter has finished its last call.
     SubmitterDone,

@@ -335,6 +335,7 @@ impl<'a, D: Disk> Core<'a, D> {
         let last_success = self.engine.state().last_success;
         let checks = checks::attention(&self.front.failed, &view.attention, last_success, &view.books);
         view.attention.extend(checks);
+        view.attribution.clone_from(&self.front.attribution);
         view
     }
 

@@ -12,8 +12,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::checks::{self, Failed};
 use super::clients::{Clients, HttpClient, LISTENER};
 use super::core::{Ended, WAKER, Wiring};
+use crate::attribution;
 use crate::doctor::Finding;
 use crate::hour::Timestamp;
+use crate::status::AttributionStatus;
 
 /// How long to wait before trying again to accept what could not be accepted: no event comes for it.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -31,6 +33,8 @@ pub struct Front {
     signals: UnixStream,
     /// The checks that failed at the last look.
     pub(super) failed: Vec<Failed>,
+    /// How AWS credits the seller, as of the last look.
+    pub(super) attribution: Option<AttributionStatus>,
     /// When the agent was started.
     pub(super) started: Timestamp,
     /// Asked to stop.
@@ -60,6 +64,7 @@ impl Front {
             events: Events::with_capacity(EVENTS),
             signals,
             failed: Vec::new(),
+            attribution: None,
             started: wiring.clock.now(),
             stopping: false,
             submitter_done: false,
@@ -115,7 +120,11 @@ impl Front {
     }
 
     /// What a look at the machine and AWS found at `now`.
-    pub(super) fn checked(&mut self, findings: Vec<Finding>, now: Timestamp) {
+    pub(super) fn checked(&mut self, mut findings: Vec<Finding>, now: Timestamp) {
+        if let Some(at) = findings.iter().position(|finding| finding.check == attribution::CHECK) {
+            let found = findings.remove(at).found;
+            self.attribution = Some(AttributionStatus { found, seen: now.to_string() });
+        }
         checks::take_in(&mut self.failed, findings, now);
     }
 

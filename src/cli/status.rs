@@ -89,6 +89,9 @@ fn shown(status: &Value) -> String {
     }
     let instance = status["instance_id"].as_str().unwrap_or("not known yet");
     let _ = writeln!(out, "\nproduct {}   instance {instance}", text(&status["product_code"]));
+    if let (Some(found), seen) = (status["attribution"]["found"].as_str(), text(&status["attribution"]["seen"])) {
+        let _ = writeln!(out, "attribution: {found} (seen {seen}; see `meterd attribution`)");
+    }
     let open = &status["open_hour"];
     let _ = write!(out, "open hour {}:", text(&open["hour"]));
     // Moments in this form sort as text.

@@ -11,6 +11,7 @@ mod socket;
 mod world;
 
 mod answers;
+mod attribution;
 mod aws;
 mod cli;
 mod clocks;

@@ -205,6 +205,22 @@ pub const LESSONS: &[Lesson] = &[
         files: &[CONFIG, SOCKET, STATE],
     },
     Lesson {
+        verb: "attribution",
+        group: Group::BeforeGoingLive,
+        exits: &[
+            (exit::FINE, "AWS credits you, by product code or tag; with tag: every resource carries it"),
+            (exit::REFUSED, "it does not, or credits another partner: it says what to do"),
+            (exit::RETRY, "with tag: AWS does not answer, or not now; worth a retry"),
+            BAD_CONFIG,
+        ],
+        examples: &[
+            ("On the instance: all three methods", "meterd attribution"),
+            ("Set the tag where it is absent", "meterd attribution tag"),
+            ("Lines for your own software", "meterd attribution --lines"),
+        ],
+        files: &[CONFIG],
+    },
+    Lesson {
         verb: "verify",
         group: Group::Offline,
         exits: &[
