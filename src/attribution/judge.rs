@@ -140,7 +140,14 @@ fn resource_tag(code: &str, facts: &Facts, resources: &[Resource]) -> Method {
         );
     }
     if let Some(Err(refused)) = &facts.tags {
-        return unread(refused, &volumes);
+        // Metadata may have told the instance's own.
+        let (state, known) = match resources.first() {
+            Some(Resource { state: State::Ok, .. }) => {
+                (State::Ok, format!("the instance carries {wanted}, the rest is not known"))
+            }
+            _ => (State::Unknown, "which tags there are is not known".to_owned()),
+        };
+        return Method::not(state, format!("{known}{volumes}: {refused}"), remedy(refused, "tag:GetResources"));
     }
     match (count(State::Ok), count(State::Absent)) {
         (all, 0) if place.knows_volumes => Method::ok(format!("all of them ({all}) carry {wanted}")),
@@ -152,12 +159,6 @@ fn resource_tag(code: &str, facts: &Facts, resources: &[Resource]) -> Method {
             "meterd attribution tag",
         ),
     }
-}
-
-/// The API told no tags.
-fn unread(refused: &Refused, volumes: &str) -> Method {
-    let found = format!("which tags there are is not known{volumes}: {refused}");
-    Method::not(State::Unknown, found, remedy(refused, "tag:GetResources"))
 }
 
 /// `how_many` resources did not get the tag, the first of them for this reason.

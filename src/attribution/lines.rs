@@ -61,14 +61,14 @@ pub fn lines(token: &str) -> Vec<Line> {
                 "config.WithAPIOptions([]func(*middleware.Stack) error{{awsmiddleware.AddUserAgentKeyValue(\"{name}\", \"{value}\")}})"
             ),
             None,
-            "in two parts, for AddUserAgentKey and config.WithAppID write - for /, by their source",
+            "in two parts, for a / within one of them, or in config.WithAppID, may be written -",
         ),
         line(
             "Rust",
             format!("client.s3().list_buckets().customize().interceptor(Prefix(\"{token}\")).send()"),
             Some("aws-sdk-marketplacemetering 1.124, by meterd itself"),
-            "AppName refuses /: write an interceptor whose modify_before_transmit puts the token in front of user-agent, which \
-             is not signed",
+            "write an interceptor whose modify_before_transmit puts the token in front of user-agent, which is not signed: an \
+             AppName with / is refused, and AWS_SDK_UA_APP_ID with / left out without a word",
         ),
         line(
             "AWS CLI",

@@ -100,6 +100,11 @@ impl Report {
         let methods = [self.marketplace_metering.state, self.resource_tag.state];
         methods.contains(&State::Ok) && !methods.contains(&State::Other)
     }
+
+    /// Whether each resource that is known carries the tag.
+    pub fn is_tagged(&self) -> bool {
+        !self.resources.is_empty() && self.resources.iter().all(|resource| resource.state == State::Ok)
+    }
 }
 
 /// What came of setting the tag.

@@ -83,7 +83,7 @@ pub fn run(args: &AttributionArgs) -> u8 {
 }
 
 fn told(as_json: bool, Tagged { report, set, retry }: &Tagged) -> u8 {
-    let done = report.resource_tag.state == State::Ok;
+    let done = report.is_tagged();
     if as_json {
         say!(
             "{}",

@@ -145,6 +145,8 @@ on_an_instance!(a_right_that_is_missing_is_named, |ec2| {
     ec2.items(&json!({ "tags/instance/aws-apn-id": "pc:prod" }));
     let report = attribution(&ec2, &["--json"]).json();
     assert_eq!(report["resources"][0], json!({ "arn": ARN, "state": "ok", "value": "pc:prod" }));
+    says(&report, "resource_tag", "ok", "the rest is not known", "the role lacks tag:GetResources");
+    assert_eq!(attribution(&ec2, &["tag"]).code, 1, "the volumes may have none");
     ec2.items(&json!({ "tags/instance/aws-apn-id": null }));
     for (denied, named) in
         [("tag:TagResources", "the role lacks tag:TagResources"), ("ec2:CreateTags", "the role lacks ec2:CreateTags")]

@@ -97,7 +97,7 @@ fn the_examples_in_the_help_work() {
         work(verb, &[0]);
     }
     // They tell by it what they found.
-    for verb in ["status", "doctor"] {
+    for verb in ["status", "doctor", "attribution"] {
         work(verb, &[0, 1]);
     }
     // There is no other instance: tests of copies are elsewhere.
