@@ -58,6 +58,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "src/agent/lock.rs",
             "src/agent/run.rs",
             "src/cli/demo/agent.rs",
+            "src/cli/terminal.rs",
             "src/clock.rs",
             "src/disk.rs",
         ],

@@ -117,17 +117,24 @@ impl RunError {
     }
 
     /// What a person can do about a recovery that failed.
-    pub(super) fn remedy(&self) -> &'static str {
+    pub(super) fn remedy(&self, dir: &Path) -> String {
+        let dir = dir.display();
         match self.of_disk().map(io::Error::kind) {
-            _ if self.is_full() => "free some space on the state directory's disk",
-            Some(io::ErrorKind::ReadOnlyFilesystem) => {
-                "find out why its file system is read-only, and mount it writable"
+            _ if self.is_full() => {
+                format!("free some space on the state directory's disk; how full it is: `df -h {dir}`")
             }
-            Some(_) => "check the disk and its file system (dmesg)",
+            Some(io::ErrorKind::ReadOnlyFilesystem) => format!(
+                "find out why its file system is read-only: `dmesg`; then mount it writable: `mount -o remount,rw $(findmnt \
+                 -no TARGET -T {dir})`"
+            ),
+            Some(_) => "check the disk and its file system: `dmesg`".to_owned(),
             None if matches!(self, RunError::Lock(_)) => {
-                "check the disk (dmesg): the earlier agent ends when it answers"
+                "check the disk, the earlier agent ends when it answers: `dmesg`".to_owned()
             }
-            None => "keep a copy of the state directory, then mend what the message names",
+            None => format!(
+                "keep a copy of the state directory as it is: `cp -a {dir} {dir}.kept`; see what is damaged: `meterd verify \
+                 {dir}`; then mend what the message names"
+            ),
         }
     }
 }

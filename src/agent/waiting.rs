@@ -72,7 +72,7 @@ impl Trouble {
         let message = format!("the log in {} cannot be opened: {error}", recovery.dir.display());
         tracing::error!(error = message, "not ready; recovery is tried again");
         let retried = format!("it is tried again by itself, every {} s at the latest", PAUSE_MAX.as_secs());
-        let remedy = format!("{}; {retried}", error.remedy());
+        let remedy = format!("{}; {retried}", error.remedy(&recovery.dir));
         let message_to_writers = format!("{message}; nothing was recorded, send it again later");
         let taker = NotReady { code, message: message_to_writers, tally: Tally::default() };
         Trouble { taker, since, why: Attention { code: attention, message, remedy, since: Some(since.to_string()) } }

@@ -2,6 +2,7 @@
 
 pub mod add;
 pub mod attribution;
+mod books;
 pub mod check_config;
 pub mod client;
 pub mod clock_flags;
@@ -23,6 +24,7 @@ pub mod settle;
 pub mod simulate_aws;
 mod state_dir;
 pub mod status;
+mod terminal;
 pub mod verify;
 mod when;
 

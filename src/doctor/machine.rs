@@ -50,10 +50,10 @@ pub(super) fn disk(state: &config::State) -> Finding {
     match try_writing(standing) {
         Ok(()) => Finding::ok("disk", format!("{where_it_is}; written and synced")),
         Err(error) if is_full(&error) => {
-            Finding::fails("disk", format!("{where_it_is}: {error}"), "free some space or inodes (df -h; df -i)")
+            Finding::fails("disk", format!("{where_it_is}: {error}"), "free some space or inodes: `df -h`, `df -i`")
         }
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-            let remedy = "find out why its file system is read-only (dmesg), and mount it writable";
+            let remedy = "find out why its file system is read-only (`dmesg`), and mount it writable";
             Finding::fails("disk", format!("{where_it_is}: {error}"), remedy)
         }
         Err(error) => unreadable("disk", standing, &error),
@@ -95,7 +95,7 @@ pub(super) fn socket(config: &Config) -> Finding {
             Finding::fails(
                 "socket",
                 what,
-                format!("move it away, or choose another socket.path: mv {shown} {shown}.old"),
+                format!("move it away, or choose another socket.path: `mv {shown} {shown}.old`"),
             )
         }
         Ok(found) => existing_socket(config, dir, &found),
@@ -111,14 +111,14 @@ fn existing_socket(config: &Config, dir: &Path, found: &Metadata) -> Finding {
             return Finding::unknown(
                 "socket",
                 what,
-                format!("run this as root, or join its group: usermod -aG {group} USER"),
+                format!("run this as root, or join its group: `usermod -aG {group} USER`"),
             );
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             return Finding::ok("socket", format!("{shown} was left behind: the agent replaces it when it starts"));
         }
         Err(error) => {
-            let remedy = "see the agent's journal (journalctl -u meterd); restart it if it stays so";
+            let remedy = "see the agent's journal (`journalctl -u meterd`); restart it if it stays so";
             return Finding::fails("socket", format!("{shown}: {error}"), remedy);
         }
         Ok(answer) => answer,
@@ -126,7 +126,7 @@ fn existing_socket(config: &Config, dir: &Path, found: &Metadata) -> Finding {
     if mode != wanted {
         let what = format!("{shown} has mode {mode:04o}, socket.mode is {wanted:04o}");
         let remedy = format!(
-            "set SocketMode={wanted:04o} in meterd.socket (systemctl edit meterd.socket), or restart the agent"
+            "set SocketMode={wanted:04o} in meterd.socket (`systemctl edit meterd.socket`), or restart the agent"
         );
         return Finding::fails("socket", what, remedy);
     }
@@ -134,7 +134,7 @@ fn existing_socket(config: &Config, dir: &Path, found: &Metadata) -> Finding {
     let enter = fs::metadata(dir).map(|dir| dir.permissions().mode()).unwrap_or(0o111);
     if (mode & 0o006 != 0 && enter & 0o001 == 0) || (mode & 0o060 != 0 && enter & 0o011 == 0) {
         let what = format!("{} lets nobody through to the socket", dir.display());
-        return Finding::fails("socket", what, format!("chmod a+x {}", dir.display()));
+        return Finding::fails("socket", what, format!("let everybody through: `chmod a+x {}`", dir.display()));
     }
     let who = match mode & 0o006 {
         0 => format!("user {} and members of group {} may write", user(found.uid()), group(found.gid())),
@@ -162,12 +162,14 @@ fn unreadable(check: &str, path: &Path, error: &io::Error) -> Finding {
     let found = format!("{}: {error}", path.display());
     match error.kind() {
         // Whether the agent may is not this user's to find out.
-        io::ErrorKind::PermissionDenied if !geteuid().is_root() => {
-            Finding::unknown(check, found, "run this as root or as the agent's own user (sudo -u meterd meterd doctor)")
-        }
+        io::ErrorKind::PermissionDenied if !geteuid().is_root() => Finding::unknown(
+            check,
+            found,
+            "run this as root or as the agent's own user (`sudo -u meterd meterd doctor`)",
+        ),
         io::ErrorKind::PermissionDenied => Finding::fails(check, found, "let the agent's user write there"),
         io::ErrorKind::NotADirectory => Finding::fails(check, found, "move the file away, or choose another directory"),
-        _ => Finding::fails(check, found, "check the disk and its file system (dmesg)"),
+        _ => Finding::fails(check, found, "check the disk and its file system: `dmesg`"),
     }
 }
 

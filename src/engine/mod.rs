@@ -12,6 +12,7 @@ mod echo;
 mod ending;
 mod failing;
 mod keys;
+mod misnamed;
 mod options;
 mod recover;
 mod refused;
@@ -28,6 +29,7 @@ mod whose;
 pub use code::Code;
 pub use ending::{EndSeen, EndUnderWay};
 pub use failing::Failing;
+pub use misnamed::Misnamed;
 pub use options::Options;
 pub use recover::read_only;
 pub use release::Gone;
@@ -102,6 +104,7 @@ pub struct Engine<D: Disk> {
     batches: tally::Batches,
     /// What writers were told; kept by whoever tells them.
     pub tally: Tally,
+    misnamed: Option<Misnamed>,
     deadlines: deadlines::Deadlines,
     retention: retain::Retention<D>,
     /// What the clocks said last.
@@ -161,6 +164,7 @@ impl<D: Disk> Engine<D> {
             aws: sending::AwsSeen::default(),
             batches,
             tally: Tally::default(),
+            misnamed: None,
             deadlines: deadlines::Deadlines::default(),
             retention,
             reading,

@@ -216,7 +216,8 @@ on_an_instance!(doctor_and_status_carry_a_line, |ec2| {
     let agent = ec2.world.start_with(ec2.command());
     wait_until("the agent has looked", || agent.status()["attribution"]["found"] == words);
     let status = Ran::of(&mut ec2.meterd("status"));
-    assert!(status.stdout.contains(&format!("attribution: {words} (seen ")), "{status:?}");
+    let page = status.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(page.contains(&format!("credit {words}; seen ")) && page.contains("(meterd attribution)"), "{page}");
     assert_eq!(agent.status()["instance_id"], INSTANCE);
     assert_eq!(calls(&ec2), Vec::<String>::new(), "the agent itself asks metadata only");
 });

@@ -35,11 +35,7 @@ pub const LESSONS: &[Lesson] = &[
     Lesson {
         verb: "simulate-aws",
         group: Group::Trying,
-        exits: &[
-            (exit::FINE, "stopped by SIGTERM or SIGINT"),
-            (exit::REFUSED, "it cannot listen there"),
-            (exit::USAGE, "a flag or the script is wrong"),
-        ],
+        exits: &[(exit::FINE, "stopped by SIGTERM or SIGINT"), (exit::REFUSED, "it cannot listen there")],
         examples: &[
             ("On a free port, which it prints", "meterd simulate-aws --listen 127.0.0.1:0"),
             (
@@ -105,6 +101,7 @@ pub const LESSONS: &[Lesson] = &[
             (exit::REFUSED, "something needs a person: it says what, and what to do"),
             (exit::UNREACHABLE, "no agent answers: it shows what the state directory holds"),
             BAD_CONFIG,
+            (exit::INTERRUPTED, "--watch was ended"),
         ],
         examples: &[("For people", "meterd status"), ("For programs", "meterd status --json")],
         files: &[SOCKET, CONFIG, STATE],

@@ -99,7 +99,7 @@ fn page(verb: &clap::Command, lesson: &Lesson) -> io::Result<Vec<u8>> {
             roff.text([roman(*words)]);
         }
     };
-    list("EXIT STATUS", &lesson.exits.iter().map(|(code, words)| (code.to_string(), *words)).collect::<Vec<_>>());
+    list("EXIT STATUS", &lesson.all_exits().map(|(code, words)| (code.to_string(), words)).collect::<Vec<_>>());
     if !lesson.files.is_empty() {
         list("FILES", &lesson.files.iter().map(|(path, words)| ((*path).to_owned(), *words)).collect::<Vec<_>>());
     }
