@@ -115,7 +115,7 @@ pub enum Command {
     ConfigRefused(Arc<Refused>),
     /// What became of the last call of the alert command: why it failed, if it did.
     Alerted(Result<(), String>),
-    /// The checks that fail; those of before no longer count.
+    /// The checks that fail, and the one of attribution; those of before no longer count.
     Checked(Vec<Finding>),
     /// The submitter has finished its last call.
     SubmitterDone,

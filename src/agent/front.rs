@@ -14,11 +14,12 @@ use super::clients::{Clients, HttpClient, LISTENER};
 use super::core::{Ended, WAKER, Wiring};
 use super::places::Places;
 use super::reload::Refused;
+use crate::attribution;
 use crate::config::Config;
 use crate::doctor::Finding;
 use crate::hour::Timestamp;
 use crate::ingest::taker::Taker;
-use crate::status::Attention;
+use crate::status::{Attention, AttributionStatus};
 
 /// How long to wait before trying again to accept what could not be accepted: no event comes for it.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -42,6 +43,8 @@ pub struct Front {
     config_refused: Option<Attention>,
     /// Why the alert command failed, and since when it does.
     alert_failed: Option<Attention>,
+    /// How AWS credits the seller, as of the last look.
+    pub(super) attribution: Option<AttributionStatus>,
     /// When the agent was started.
     pub(super) started: Timestamp,
     /// Asked to stop.
@@ -74,6 +77,7 @@ impl Front {
             failed: Vec::new(),
             config_refused: None,
             alert_failed: None,
+            attribution: None,
             started: wiring.clock.now(),
             stopping: false,
             submitter_done: false,
@@ -146,7 +150,11 @@ impl Front {
     }
 
     /// What a look at the machine and AWS found at `now`.
-    pub(super) fn checked(&mut self, findings: Vec<Finding>, now: Timestamp) {
+    pub(super) fn checked(&mut self, mut findings: Vec<Finding>, now: Timestamp) {
+        if let Some(at) = findings.iter().position(|finding| finding.check == attribution::CHECK) {
+            let found = findings.remove(at).found;
+            self.attribution = Some(AttributionStatus { found, seen: now.to_string() });
+        }
         checks::take_in(&mut self.failed, findings, now);
     }
 

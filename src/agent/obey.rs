@@ -162,6 +162,7 @@ impl<D: Disk> Core<'_, D> {
         let last_success = self.engine.state().last_success;
         let checks = checks::attention(&self.front.failed, &view.attention, last_success, &view.books);
         view.attention.extend(self.front.attention().chain(checks));
+        view.attribution.clone_from(&self.front.attribution);
         view
     }
 }

@@ -160,6 +160,7 @@ impl Waiting<'_> {
         let mut view = status::not_ready(instance, self.product, trouble.why.clone(), gate, front.started, now);
         let checks = checks::attention(&front.failed, &view.attention, None, &[]);
         view.attention.extend(front.attention().chain(checks));
+        view.attribution.clone_from(&front.attribution);
         view
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::dry_run::{code, is_misspelt, is_taken, is_unanswered, named_like, speaks_for_all, verdict};
 use super::network::{Reached, Trouble};
 use super::{Facts, Finding, Machine};
+use crate::attribution;
 use crate::config::{Config, Credentials};
 use crate::entry::Verdict;
 use crate::hour::span;
@@ -31,6 +32,7 @@ pub(super) fn callable_region(config: &Config, facts: &Facts) -> Option<String> 
 pub(super) fn findings(config: &Config, machine: &Machine, dimensions: &[String], facts: &Facts) -> Vec<Finding> {
     let case = Case { config, machine, facts };
     let mut all = vec![case.instance(), case.region(), case.role(), case.network(), case.clock(), case.product_code()];
+    all.push(case.attribution());
     all.extend(dimensions.iter().map(|name| case.dimension(name)));
     all
 }
@@ -301,6 +303,19 @@ impl Case<'_> {
                 check,
                 format!("{code}; instance metadata does not tell what the instance carries"),
                 "mend the line `instance` first",
+            ),
+        }
+    }
+
+    /// Nothing that metering depends on, so it never fails.
+    fn attribution(&self) -> Finding {
+        let attribution::Brief { state, found } = attribution::brief(self.config, &self.facts.codes, &self.facts.tag);
+        match state {
+            attribution::State::Ok => Finding::ok(attribution::CHECK, found),
+            _ => Finding::unknown(
+                attribution::CHECK,
+                found,
+                "meterd attribution tells more; metering does not depend on it",
             ),
         }
     }

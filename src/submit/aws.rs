@@ -1,4 +1,5 @@
-//! The door to AWS: one call of MeterUsage, exactly as fixed in the log. The only file that knows the SDK.
+//! The door to AWS: one call of MeterUsage, exactly as fixed in the log. But for `tagging`, which has its
+//! credentials and connections from here, the only file that knows the SDK.
 //!
 //! The SDK's own retries are off: each attempt has its intent in the log, and the pauses are the outbox's.
 
@@ -43,9 +44,9 @@ use crate::entry::Request;
 use crate::hour::Timestamp;
 
 /// How long a connection may take to stand.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a whole call may take.
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Sends records. The agent's loop is written against this, so that a simulation can stand in for AWS.
 pub trait Metering: Send + Sync {
@@ -76,7 +77,7 @@ impl Aws {
         Ok(Client::from_conf(config.build()))
     }
 
-    async fn load(&self, region: Region) -> SdkConfig {
+    pub(super) async fn load(&self, region: Region) -> SdkConfig {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(CALL_TIMEOUT)
@@ -152,7 +153,7 @@ pub async fn greet(url: &str) -> Result<Option<Timestamp>, String> {
 }
 
 /// Connections over TLS, or plain ones where the address asks for that.
-fn connector(
+pub(super) fn connector(
     proxy: ProxyConfig,
     settings: Option<&HttpConnectorSettings>,
     components: Option<&RuntimeComponents>,
@@ -192,11 +193,20 @@ pub enum Metadata {
 
 /// Asks instance metadata for what it has below `/latest/meta-data/`.
 pub async fn ask_metadata(client: &MetadataClient, path: &str) -> Metadata {
+    ask(client, &format!("/latest/meta-data/{path}")).await
+}
+
+/// Asks for the document that says which instance this is: account, Region, id, as JSON.
+pub async fn ask_identity(client: &MetadataClient) -> Metadata {
+    ask(client, "/latest/dynamic/instance-identity/document").await
+}
+
+async fn ask(client: &MetadataClient, path: &str) -> Metadata {
     // What the SDK's own providers heed.
     if std::env::var("AWS_EC2_METADATA_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true")) {
         return Metadata::Off;
     }
-    match tokio::time::timeout(CONNECT_TIMEOUT, client.get(format!("/latest/meta-data/{path}"))).await {
+    match tokio::time::timeout(CONNECT_TIMEOUT, client.get(path)).await {
         Ok(Ok(text)) => Metadata::Found(text.as_ref().trim().to_owned()),
         Ok(Err(ImdsError::ErrorResponse(answer))) => match answer.response().status().as_u16() {
             404 => Metadata::Absent,
@@ -317,7 +327,7 @@ fn date(answer: &HttpResponse) -> Option<Timestamp> {
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -331,7 +341,7 @@ fn chain(error: &dyn Error) -> String {
 }
 
 /// The Partner Revenue Measurement token. The SDK's own app name refuses `/`, hence the interceptor.
-fn user_agent_token(product_code: &str) -> String {
+pub fn user_agent_token(product_code: &str) -> String {
     format!("APN_1.1/pc_{product_code}$")
 }
 

@@ -13,6 +13,7 @@ mod world;
 mod alert;
 mod allowed;
 mod answers;
+mod attribution;
 mod aws;
 mod cli;
 mod clocks;

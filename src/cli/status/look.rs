@@ -55,6 +55,7 @@ pub struct Status {
     pub books: Vec<books::Row>,
     pub gate: String,
     pub attention: Vec<Attention>,
+    pub attribution: Option<Attribution>,
     pub gate_since: Option<String>,
     pub state_dir: Option<String>,
 }
@@ -99,6 +100,13 @@ pub struct Aws {
     pub last_success: Option<String>,
     pub consecutive_failures: u32,
     pub last_error: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Attribution {
+    pub found: String,
+    pub seen: String,
 }
 
 #[derive(Debug, Deserialize)]
