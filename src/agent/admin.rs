@@ -278,7 +278,12 @@ async fn read_again(body: &[u8], reload: &mpsc::Sender<reload::Request>) -> Answ
     }
 }
 
-fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+/// A body, which is an object.
+pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+    // serde would read the fields of an array by their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err("the body is no JSON object".to_owned());
+    }
     serde_json::from_slice(body).map_err(|e| e.to_string())
 }
 

@@ -11,7 +11,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::admin::{bad_request, not_written, stopping};
+use super::admin::{bad_request, not_written, read, stopping};
 use super::commands::{Command, Gone, Handle};
 use super::http::reply::{Answer, json_answer};
 use crate::engine::EndSeen;
@@ -35,9 +35,9 @@ struct Seal {
 
 /// `POST /v1/seal`.
 pub(super) async fn seal(body: &[u8], by: Peer, core: &Handle) -> Answer {
-    let Seal { r#final, cancel, why } = match serde_json::from_slice(body) {
+    let Seal { r#final, cancel, why } = match read(body) {
         Ok(seal) => seal,
-        Err(error) => return bad_request(&error.to_string()),
+        Err(why) => return bad_request(&why),
     };
     if r#final == cancel {
         return bad_request("either \"final\":true or \"cancel\":true");

@@ -82,3 +82,23 @@ fn schemathesis_finds_nothing() {
     assert_eq!(cancelled.status, 200, "{cancelled:?}");
     assert_eq!(agent.tell(r#"{"dimension":"requests","quantity":5}"#)["ok"], true);
 }
+
+/// What an operator asks for is an object: an array whose values happen to fit must not end an instance.
+#[test]
+fn an_array_is_nothing_that_an_operator_can_ask() {
+    let world = World::at_noon();
+    let agent = world.start();
+    for (path, body) in [
+        ("/v1/seal", "[true]"),
+        ("/v1/reload", "[]"),
+        ("/v1/adopt", r#"["i-other"]"#),
+        ("/v1/discard", r#"["i-other"]"#),
+        ("/v1/settle", r#"["requests","2026-11-21T11:00:00Z","accepted"]"#),
+        ("/v1/release", r#"["requests","2026-11-21T11:00:00Z",1]"#),
+    ] {
+        let answer = request(&world.path("admin.sock"), "POST", path, &[], body.as_bytes()).unwrap();
+        let said = answer.json();
+        assert_eq!((answer.status, &said["error"]), (400, &json!("bad_request")), "{path} {body}: {said}");
+    }
+    assert_eq!(agent.tell(r#"{"dimension":"requests","quantity":5}"#)["ok"], true);
+}

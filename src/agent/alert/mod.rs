@@ -1,11 +1,11 @@
 //! `[alert] command`: somebody is told when `attention` changes, and until somebody has been it is tried again.
 //!
-//! `attention` is looked at every [`LOOK_EVERY`]. What is new is told at the next look, what is over once it has stayed
-//! away for [`GONE_AFTER`]: a cause that comes and goes is one alert, and so is a restart, after which the agent has to
-//! find out again what it knew. There is one call at a time, and one a minute at most ([`PAUSE`]); what changed meanwhile
+//! `attention` is looked at every `LOOK_EVERY`. What is new is told at the next look, what is over once it has stayed
+//! away for `GONE_AFTER`: a cause that comes and goes is one alert, and so is a restart, after which the agent has to
+//! find out again what it knew. There is one call at a time, and one a minute at most (`PAUSE`); what changed meanwhile
 //! is told together, as it is then. A call that fails is made again after twice as long each time, until one succeeds.
 //!
-//! The command runs in a thread of its own (see [`call`]): one that hangs, or a file system that does, holds up nothing
+//! The command runs in a thread of its own (see `call`): one that hangs, or a file system that does, holds up nothing
 //! but the next alert. A stop of the agent does not wait for it.
 
 mod call;

@@ -62,7 +62,7 @@ pub struct Lesson {
     pub verb: &'static str,
     /// Where `meterd --help` shows it.
     pub group: Group,
-    /// Exit codes and what they mean, without [`USAGE`].
+    /// Exit codes and what they mean, without `USAGE`.
     pub exits: &'static [(u8, &'static str)],
     /// What for, and what to type.
     pub examples: &'static [(&'static str, &'static str)],
