@@ -14,7 +14,7 @@ use crate::entry::{Decision, Peer, RecordKey};
 use crate::gate::Gate;
 use crate::hour::Hour;
 use crate::index::History;
-use crate::ingest::allow::Writer;
+use crate::ingest::allow::{Allowed, Writer};
 use crate::metrics::Figures;
 use crate::status::Status;
 use crate::submit::answer::Reply;
@@ -109,8 +109,8 @@ pub enum Command {
     },
     /// How far is the end?
     EndSeen(oneshot::Sender<Result<EndSeen, LogError>>),
-    /// Put this configuration in force.
-    Reconfigure(Box<Config>, oneshot::Sender<Result<(), Refused>>),
+    /// Put this configuration in force, with its allow-lists as they were looked up.
+    Reconfigure(Box<Config>, Allowed, oneshot::Sender<Result<(), Refused>>),
     /// A configuration was refused.
     ConfigRefused(Arc<Refused>),
     /// What became of the last call of the alert command: why it failed, if it did.

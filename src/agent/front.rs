@@ -18,6 +18,7 @@ use crate::attribution;
 use crate::config::Config;
 use crate::doctor::Finding;
 use crate::hour::Timestamp;
+use crate::ingest::allow::Allowed;
 use crate::ingest::taker::Taker;
 use crate::status::{Attention, AttributionStatus};
 
@@ -164,9 +165,9 @@ impl Front {
     }
 
     /// The log has taken one: so does all that the log need not know.
-    pub(super) fn config_taken(&mut self, config: &Config) {
+    pub(super) fn config_taken(&mut self, config: &Config, allowed: Allowed) {
         self.wiring.gate = config.gate.clone();
-        self.wiring.allowed.send_modify(|allowed| allowed.renew(config));
+        self.wiring.allowed.send_replace(allowed);
         self.config_refused = None;
     }
 

@@ -11,6 +11,7 @@ use crate::disk::Disk;
 use crate::engine::{EndSeen, EngineError, NotSettled, Options};
 use crate::gate;
 use crate::hour::Timestamp;
+use crate::ingest::allow::Allowed;
 use crate::ingest::taker;
 use crate::metrics::{Figures, LogFigures};
 use crate::status::{self, Status};
@@ -109,7 +110,7 @@ impl<D: Disk> Core<'_, D> {
             Command::EndSeen(reply) => {
                 let _ = reply.send(Ok(self.engine.end_seen()));
             }
-            Command::Reconfigure(config, reply) => self.reconfigure(&config, reply, now)?,
+            Command::Reconfigure(config, allowed, reply) => self.reconfigure(&config, allowed, reply, now)?,
             Command::ConfigRefused(refused) => self.front.config_refused(&refused, now),
             Command::Alerted(done) => self.front.alerted(done, now),
             Command::Checked(findings) => self.front.checked(findings, now),
@@ -123,6 +124,7 @@ impl<D: Disk> Core<'_, D> {
     fn reconfigure(
         &mut self,
         config: &Config,
+        allowed: Allowed,
         reply: oneshot::Sender<Result<(), Refused>>,
         now: Timestamp,
     ) -> Result<(), LogError> {
@@ -133,7 +135,7 @@ impl<D: Disk> Core<'_, D> {
             _ => Ok(()),
         };
         if done.is_ok() {
-            self.front.config_taken(config);
+            self.front.config_taken(config, allowed);
             // A shorter grace or window may make something due.
             self.tick_at = now;
             self.front.wiring.sealed.notify_one();

@@ -1,5 +1,5 @@
 //! The configuration, read again: on SIGHUP, or because an operator asks for it (`meterd reload`). All or nothing: it is
-//! read and checked here, beside the core (a name service may be slow to tell a user's id), and put in force by the
+//! read and checked here, beside the core (a name service may be slow to tell a user's id or a group's members), and put in force by the
 //! core between two increments. What is refused changes nothing and stands in the journal and in `status`
 //! (`config_refused`) until a later one is taken.
 
@@ -15,6 +15,7 @@ use super::commands::{Command, Gone, Handle};
 use crate::config::{Config, ConfigErrors};
 use crate::engine::EngineError;
 use crate::hour::Timestamp;
+use crate::ingest::allow::Allowed;
 use crate::status::Attention;
 use crate::wal::LogError;
 
@@ -89,6 +90,8 @@ pub type Request = oneshot::Sender<Result<(), Arc<Refused>>>;
 pub struct Reload {
     /// The core.
     pub core: Handle,
+    /// The agent's own user.
+    pub own: u32,
     /// None where there is no file.
     pub load: Option<Arc<Load>>,
     /// Readable when SIGHUP came.
@@ -124,9 +127,9 @@ impl Reload {
 
     async fn once(&mut self) -> Result<Result<(), Arc<Refused>>, Gone> {
         let refused = match self.read().await {
-            Ok(config) => {
-                let taken = config.clone();
-                match self.core.ask(|reply| Command::Reconfigure(Box::new(taken), reply)).await? {
+            Ok((config, allowed)) => {
+                let taken = Box::new(config.clone());
+                match self.core.ask(|reply| Command::Reconfigure(taken, allowed, reply)).await? {
                     Ok(()) => {
                         tracing::info!("the configuration was read again and is in force");
                         self.in_force.send_replace(Arc::new(config));
@@ -143,10 +146,15 @@ impl Reload {
         Ok(Err(refused))
     }
 
-    async fn read(&self) -> Result<Config, Refused> {
+    async fn read(&self) -> Result<(Config, Allowed), Refused> {
         let load = self.load.clone().ok_or(Refused::NoFile)?;
         let running = Arc::clone(&self.in_force.borrow());
-        let read = tokio::task::spawn_blocking(move || load(&running)).await;
-        Ok(read.map_err(|error| Refused::Unread(error.into()))??)
+        let own = self.own;
+        let read = tokio::task::spawn_blocking(move || {
+            let config = load(&running)?;
+            let allowed = Allowed::of(&config, own);
+            Ok::<_, ConfigErrors>((config, allowed))
+        });
+        Ok(read.await.map_err(|error| Refused::Unread(error.into()))??)
     }
 }

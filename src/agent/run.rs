@@ -221,9 +221,10 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
     let examined = (!own_clock).then(|| (in_force.subscribe(), Arc::clone(&clock)));
     let alerting = Alerting { core: handle.clone(), clock: Arc::clone(&clock), in_force: in_force.subscribe() };
     let (reload_in, requests) = mpsc::channel(1);
-    let reload = Reload { core: handle.clone(), load, hangups, requests, in_force };
+    let own = rustix::process::geteuid().as_raw();
+    let reload = Reload { core: handle.clone(), own, load, hangups, requests, in_force };
     let gate = config.gate.clone();
-    let (allowed, lists) = watch::channel(Allowed::of(config, rustix::process::geteuid().as_raw()));
+    let (allowed, lists) = watch::channel(Allowed::of(config, own));
     let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, gate, allowed };
     let front = Front::new(sockets.writers, connections(), http, poll, wiring)?;
 

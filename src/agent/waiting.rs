@@ -210,7 +210,7 @@ impl Waiting<'_> {
             Command::End { reply, .. } | Command::CallOff { reply, .. } | Command::EndSeen(reply) => {
                 let _ = reply.send(Err(LogError::Poisoned(why.as_str().into())));
             }
-            Command::Reconfigure(_, reply) => {
+            Command::Reconfigure(_, _, reply) => {
                 let _ = reply.send(Err(Refused::NotOpen));
             }
             Command::ConfigRefused(refused) => front.config_refused(&refused, now),

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::begin::begin;
 use super::exit;
-use super::say::{complain, say};
+use super::say::say;
 use crate::attribution::lines::{APP_ID_CHARS_MAX, Line, lines};
 use crate::attribution::{Attribution, Method, Report, State, Tagged, token};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Overrides};
 
 /// Show how AWS credits you with what this instance uses: product code, user agent, resource tag
 ///
@@ -42,29 +42,15 @@ enum Action {
 
 /// Looks, or tags; returns the exit code.
 pub fn run(args: &AttributionArgs) -> u8 {
-    let loaded = Overrides::from_env(|name| std::env::var_os(name)).and_then(|overrides| {
-        let path = overrides.config_path(args.config.as_deref());
-        Config::load_for_run(&path, &overrides)
-    });
-    let config = match loaded {
-        Ok(config) => config,
-        Err(errors) => {
-            complain!("meterd: {errors}");
-            return exit::CONFIG;
-        }
+    let (config, runtime) = match begin(args.config.as_deref()) {
+        Ok(begun) => begun,
+        Err(code) => return code,
     };
     let token = token(&config.product.code);
     if args.lines {
         show_lines(args.json, &token);
         return exit::FINE;
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain!("meterd: starting: {error}");
-            return exit::REFUSED;
-        }
-    };
     let (attribution, now) = (Attribution::new(&config), SystemClock::default().now());
     match args.action {
         None => {

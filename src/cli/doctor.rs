@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::begin::begin;
 use super::exit;
-use super::say::{complain, on_one_line, plain, say};
+use super::say::{on_one_line, plain, say};
 use super::terminal::{Paint, Terminal, print};
 use crate::agent::checks::machine;
 use crate::clock::SystemClock;
-use crate::config::{Config, Overrides};
 use crate::doctor::{Doctor, Finding, State, billed};
 
 /// Check what has to be right before the first record, and say what to do where it is not
@@ -31,23 +31,9 @@ pub struct DoctorArgs {
 
 /// Examines, and shows what was found; returns the exit code.
 pub fn run(args: &DoctorArgs) -> u8 {
-    let loaded = Overrides::from_env(|name| std::env::var_os(name)).and_then(|overrides| {
-        let path = overrides.config_path(args.config.as_deref());
-        Config::load_for_run(&path, &overrides)
-    });
-    let config = match loaded {
-        Ok(config) => config,
-        Err(errors) => {
-            complain!("meterd: {errors}");
-            return exit::CONFIG;
-        }
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain!("meterd: starting: {error}");
-            return exit::REFUSED;
-        }
+    let (config, runtime) = match begin(args.config.as_deref()) {
+        Ok(begun) => begun,
+        Err(code) => return code,
     };
     let (dimensions, heading) = (billed(&config), format!("product {}", config.product.code));
     let doctor = Doctor::new(config, machine(), Arc::new(SystemClock::default())).guessing();

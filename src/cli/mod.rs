@@ -2,6 +2,7 @@
 
 pub mod add;
 pub mod attribution;
+mod begin;
 mod books;
 pub mod check_config;
 pub mod client;

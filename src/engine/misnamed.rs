@@ -16,8 +16,6 @@ const NAME_CHARS_MAX: usize = 64;
 pub struct Misnamed {
     /// What the last of it was called, cut off if it is long.
     pub name: String,
-    /// A configured dimension whose name is almost that.
-    pub meant: Option<String>,
     /// Who wrote the last.
     pub by: Peer,
     /// When the first came.
@@ -45,9 +43,7 @@ impl<D: Disk> Engine<D> {
         let Err(Refusal { code: Code::UnknownDimension, index, .. }) = taken else { return };
         let Some(new) = news.get(index.unwrap_or(0)) else { return };
         let name: String = new.dimension.chars().take(NAME_CHARS_MAX).collect();
-        let alike = |known: &&String| strsim::damerau_levenshtein(known, &name) <= 2;
-        let meant = self.names.keys().filter(alike).min().cloned();
         let (first, count) = self.misnamed.as_ref().map_or((now, 0), |before| (before.first, before.count));
-        self.misnamed = Some(Misnamed { name, meant, by: peer, first, last: now, count: count + 1 });
+        self.misnamed = Some(Misnamed { name, by: peer, first, last: now, count: count + 1 });
     }
 }

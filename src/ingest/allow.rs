@@ -76,11 +76,6 @@ impl Allowed {
         }
     }
 
-    /// The lists of another configuration take the place of these.
-    pub fn renew(&mut self, config: &Config) {
-        *self = Allowed::of(config, self.own);
-    }
-
     /// What `peer` may do.
     pub fn rights(&self, peer: Peer) -> Rights {
         let writes = self.writes(peer);

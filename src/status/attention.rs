@@ -10,6 +10,7 @@ use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::hour::{Timestamp, span};
 use crate::index::Behind;
+use crate::rollup::State;
 use crate::rollup::books::Books;
 use crate::rollup::state::{Phase, RecordState};
 
@@ -227,13 +228,22 @@ fn misnamed<D: Disk>(
          nobody is billed for it",
         seen.by.uid, seen.by.pid, seen.last
     );
-    let meant = seen.meant.as_ref().map_or_else(String::new, |meant| format!(" (did it mean {meant:?}?)"));
+    let meant = configured_like(engine.state(), &seen.name);
+    let meant = meant.map_or_else(String::new, |meant| format!(" (did it mean {meant:?}?)"));
     let remedy = format!(
         "write the dimension's configured name in that program{meant}; or, if AWS's listing has this one, add it to the \
          configuration, [[dimension]] name = {name:?}, and then: `systemctl restart meterd`; this message goes away an hour \
          after the last such usage"
     );
     add("unknown_dimension", message, &remedy, Some(seen.first));
+}
+
+/// Another configured dimension that may have been meant by `name`.
+pub(super) fn configured_like<'a>(state: &'a State, name: &str) -> Option<&'a str> {
+    let configured = state.dimensions.iter().filter(|d| d.configured).map(|d| d.rules.name.as_str());
+    let others = configured.filter(|other| *other != name);
+    let near = others.map(|other| (strsim::damerau_levenshtein(other, name), other));
+    near.filter(|(distance, _)| *distance <= 2).min().map(|(_, other)| other)
 }
 
 pub(super) fn describe(record: &RecordState) -> String {

@@ -1,6 +1,6 @@
 //! What a person is told of this instance's own records that wait for one: the commands name the first of each kind.
 
-use super::attention::{describe, more};
+use super::attention::{configured_like, describe, more};
 use crate::entry::Hold;
 use crate::hour::Timestamp;
 use crate::rollup::State;
@@ -67,12 +67,9 @@ const KINDS: [Kind; 5] = [
 
 /// AWS will not take it as it is: what was wrong is mended, or was the dimension's name.
 fn refused(record: &str, first: &RecordState, state: &State) -> String {
-    let configured = || state.dimensions.iter().filter(|d| d.configured).map(|d| d.rules.name.as_str());
-    let name = first.record.request.dimension.as_str();
-    let others = configured().filter(|other| *other != name);
-    // Near enough to be what was meant.
-    let near = others.filter(|other| strsim::damerau_levenshtein(other, name) <= 2).min();
-    let names = configured().collect::<Vec<_>>().join(", ");
+    let near = configured_like(state, &first.record.request.dimension);
+    let configured = state.dimensions.iter().filter(|d| d.configured).map(|d| d.rules.name.as_str());
+    let names = configured.collect::<Vec<_>>().join(", ");
     format!(
         "mend what AWS's words name; if that is in the configuration, the record is tried again by itself after: `systemctl \
          restart meterd`; if it is in the listing, then: `meterd settle {record} retry`; if the dimension was mistyped, name \

@@ -324,3 +324,26 @@ fn operators_decide_on_their_own_socket_and_nowhere_else() {
     }
     assert_eq!(request(&admin, "POST", "/v1/settle", &[], settle.as_bytes()).unwrap().status, 409);
 }
+
+/// A list that is read again holds for whoever is connected already, on lines and on HTTP.
+#[test]
+fn a_reload_takes_the_lists_along() {
+    if cannot_be_others() {
+        return;
+    }
+    let world = listing("", DIMENSIONS);
+    let agent = world.start();
+    let socket = world.socket();
+    let mut own = agent.lines();
+    assert_eq!((own.ask(ONE)["ok"].clone(), tells(&socket, STRANGER, ONE)["ok"].clone()), (json!(true), json!(true)));
+    let text = fs::read_to_string(world.config()).unwrap();
+    fs::write(world.config(), text.replace("mode = \"0666\"\n", "mode = \"0666\"\nallow_users = [61001]\n")).unwrap();
+    assert_eq!(world.run(&["reload"]).code, 0);
+    nothing_told(&tells(&socket, STRANGER, ONE));
+    nothing_told(&asks(&socket, STRANGER, "POST", "/v1/usage", ONE).1);
+    assert_eq!(own.ask(ONE)["error"], "not_allowed", "root is not listed, on a connection from before");
+    assert_eq!(tells(&socket, LISTED, ONE)["ok"], true);
+    fs::write(world.config(), text).unwrap();
+    assert_eq!(world.run(&["reload"]).code, 0);
+    assert_eq!((own.ask(ONE)["ok"].clone(), tells(&socket, STRANGER, ONE)["ok"].clone()), (json!(true), json!(true)));
+}

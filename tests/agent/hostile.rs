@@ -21,6 +21,8 @@ use crate::world::{Agent, World, units, wait_until};
 
 const ONE: &str = r#"{"dimension":"requests","quantity":1}"#;
 const EACH: usize = 100;
+/// Connections that one user can have: see the limits in PROTOCOL.md.
+const PLACES: u64 = 1024;
 
 fn seed() -> u64 {
     std::env::var("METERD_HOSTILE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..))
@@ -288,13 +290,15 @@ fn who_never_stops_sending_does_not_keep_the_agent_from_stopping() {
     assert!(received >= answered, "{answered} were answered, {received} are there");
 }
 
-/// The first `ended` seconds of it, the second half, and so on, are to look alike.
+/// However long it lasts, what it holds stays within what so many clients may hold, and goes when they go. Whether it
+/// creeps is seen in a long run alone: in a short one it is chance how many of those that come and go are there at once.
 #[test]
 fn an_hour_of_hostile_traffic_loses_nothing_and_grows_nothing() {
     let (seed, lasting) = (seed(), Duration::from_secs(seconds()));
     println!("METERD_HOSTILE_SEED={seed} METERD_HOSTILE_SECONDS={}", lasting.as_secs());
     let world = World::at_noon();
     let agent = world.start();
+    let before = taken(&agent);
     let crowd = Crowd::of(&[0, 1, 2, 3, 4, 5, 6, 7], EACH, &world.socket(), seed);
     let (begun, mut rounds, mut acknowledged) = (Instant::now(), 0u64, 0);
     let mut samples: Vec<[u64; 3]> = Vec::new();
@@ -315,9 +319,14 @@ fn an_hour_of_hostile_traffic_loses_nothing_and_grows_nothing() {
     let most = |part: &[[u64; 3]]| [0, 1, 2].map(|of| part.iter().map(|sample| sample[of]).max().unwrap());
     let (first, last) = (most(&samples[..quarter]), most(&samples[samples.len() - quarter..]));
     println!("{rounds} rounds, {acknowledged} units; most KiB, files, threads: first quarter {first:?}, last {last:?}");
-    // Keys are remembered, at some bytes each; all else stays as it was.
-    assert!(last[0] < first[0] + 24 * 1024, "KiB grew: {first:?} to {last:?}");
-    assert!(last[1] <= first[1] + 30 && last[2] == first[2], "files or threads grew: {first:?} to {last:?}");
+    let ever = most(&samples);
+    assert!(ever[0] < before[0] + 150 * 1024, "{ever:?} at the most, {before:?} before");
+    assert!(ever[1] <= before[1] + PLACES && ever[2] == before[2], "{ever:?} at the most, {before:?} before");
+    if lasting >= Duration::from_secs(600) {
+        // Keys are remembered, at some bytes each; all else stays as it was.
+        assert!(last[0] < first[0] + 24 * 1024, "KiB grew: {first:?} to {last:?}");
+    }
+    wait_until("their connections are gone", || taken(&agent)[1] <= before[1] + 2);
     let books = agent.books("requests");
     assert_eq!(units(&books, "received"), acknowledged, "{books}");
     agent.stop();

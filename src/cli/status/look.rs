@@ -35,10 +35,10 @@ pub struct Seen {
     silence: Option<NoAnswer>,
 }
 
-/// The same for people, with nothing in it that a terminal would obey. What an agent of another version leaves out is empty.
+/// The same for people, with nothing in it that a terminal would obey; named as in the answer of `GET /v1/status`. What an
+/// agent of another version leaves out is empty.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs, reason = "named as in the answer of GET /v1/status")]
 pub struct Status {
     pub version: Option<String>,
     pub instance_id: Option<String>,
@@ -62,7 +62,6 @@ pub struct Status {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Log {
     pub accepted_seq: u64,
     pub segments: u64,
@@ -71,21 +70,18 @@ pub struct Log {
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct OpenHour {
     pub hour: String,
     pub dimensions: Vec<OpenDimension>,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct OpenDimension {
     pub name: String,
     pub usage: String,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Pending {
     pub hour: String,
     pub dimension: String,
@@ -95,7 +91,6 @@ pub struct Pending {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Aws {
     pub last_success: Option<String>,
     pub consecutive_failures: u32,
@@ -103,14 +98,12 @@ pub struct Aws {
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Attribution {
     pub found: String,
     pub seen: String,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Attention {
     pub code: String,
     pub message: String,
