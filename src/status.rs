@@ -133,11 +133,11 @@ pub fn status<D: Disk>(engine: &Engine<D>, policy: &config::Gate, started: Times
     let (log, footprint) = (engine.log(), engine.footprint());
     let hour = state.current_hour(now);
     let whole = state.together();
-    let open = whole
-        .dimensions
-        .iter()
-        .filter(|d| d.configured)
-        .map(|d| OpenDimension { name: d.rules.name.clone(), usage: whole.hourly(d, hour).usage.total().to_string() });
+    let customers = whole.customer_sums(Some(hour));
+    let open = whole.dimensions.iter().zip(&customers).filter(|(d, _)| d.configured).map(|(d, customers)| {
+        let usage = whole.hourly(d, hour).usage.total() + customers.open;
+        OpenDimension { name: d.rules.name.clone(), usage: usage.to_string() }
+    });
     let books = state.books();
     let aws = engine.aws();
     Status {
@@ -221,17 +221,18 @@ fn counts(state: &State) -> BTreeMap<&'static str, u64> {
     add(Phase::Expired, state.ended.expired);
     add(Phase::Discarded, state.ended.discarded);
     state.records.values().for_each(|r| add(r.phase, 1));
+    add(Phase::Pending, state.customers().map_or(0, |customers| customers.fresh_count()));
     state.records_of_others().for_each(|(_, r)| add(r.phase, 1));
     counts
 }
 
 fn oldest_pending(state: &State, now: Timestamp) -> Option<OldestPending> {
     let pending = state.records.values().filter(|r| r.phase == Phase::Pending);
-    let record = pending.min_by_key(|r| r.deadline(state.window))?;
-    let deadline = record.deadline(state.window);
+    let known = pending.map(|r| (r.record.key, r.deadline(state.window)));
+    let (key, deadline) = known.chain(state.fresh_deadline()).min_by_key(|(_, deadline)| *deadline)?;
     Some(OldestPending {
-        hour: record.record.key.hour.to_string(),
-        dimension: record.record.request.dimension.clone(),
+        hour: key.hour.to_string(),
+        dimension: state.dimension(key.dimension).map_or_else(String::new, |d| d.rules.name.clone()),
         deadline: deadline.to_string(),
         seconds_left: deadline.since(now).as_secs(),
     })

@@ -20,6 +20,7 @@ pub mod simulate_aws;
 mod state_dir;
 pub mod status;
 pub mod verify;
+mod whose;
 
 use std::process::ExitCode;
 

@@ -89,7 +89,7 @@ fn as_json(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
 fn as_csv(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
     writeln!(
         out,
-        "hour,dimension,quantity,usage,carried_in,remainder_in,remainder,late,state,metering_record_id,timestamp,\
+        "hour,dimension,customer,license,quantity,usage,carried_in,remainder_in,remainder,late,state,metering_record_id,timestamp,\
          client_token,attempts,first_attempt,last_attempt,last_error,carried_into"
     )?;
     for r in records {
@@ -97,6 +97,8 @@ fn as_csv(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
         let fields = [
             r.hour.clone(),
             r.dimension.clone(),
+            optional(&r.customer),
+            optional(&r.license),
             r.quantity.to_string(),
             r.usage.clone(),
             r.carried_in.clone(),
@@ -126,15 +128,19 @@ fn as_table(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
     if records.is_empty() {
         return writeln!(out, "no records");
     }
-    writeln!(out, "{:<20}  {:<15} {:>10}  {:<9} what became of it", "hour", "dimension", "quantity", "state")?;
+    let customers = records.iter().any(|r| r.customer.is_some());
+    let whose = |text: &str| if customers { format!("{text:<12}  ") } else { String::new() };
+    let customer = whose("customer");
+    writeln!(out, "{:<20}  {customer}{:<15} {:>10}  {:<9} what became of it", "hour", "dimension", "quantity", "state")?;
     for r in records {
+        let customer = whose(r.customer.as_deref().unwrap_or_default());
         let what = match (&r.metering_record_id, &r.carried_into, &r.last_error) {
             (Some(id), _, _) => format!("record {id}"),
             (_, Some(hour), _) => format!("carried into {hour}"),
             (_, _, Some(error)) => error.clone(),
             _ => String::new(),
         };
-        writeln!(out, "{:<20}  {:<15} {:>10}  {:<9} {what}", r.hour, r.dimension, r.quantity, r.state)?;
+        writeln!(out, "{:<20}  {customer}{:<15} {:>10}  {:<9} {what}", r.hour, r.dimension, r.quantity, r.state)?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use super::client::{Decided, Target, decide};
+use super::whose::Whose;
 
 /// Decide about a record that waits for a person: held, conflict or in_doubt
 ///
@@ -24,6 +25,8 @@ pub struct Settle {
     #[arg(long, value_name = "DIMENSION")]
     to: Option<String>,
     #[command(flatten)]
+    whose: Whose,
+    #[command(flatten)]
     target: Target,
 }
 
@@ -42,7 +45,9 @@ enum Decision {
 /// Sends the decision; returns the exit code.
 pub fn run(args: &Settle) -> u8 {
     let decision = args.decision.to_possible_value().map(|v| v.get_name().to_owned());
-    let body = json!({ "hour": args.hour, "dimension": args.dimension, "decision": decision, "to": args.to });
+    let Whose { customer, license } = &args.whose;
+    let body = json!({ "hour": args.hour, "dimension": args.dimension, "decision": decision, "to": args.to,
+                       "customer": customer, "license": license });
     let done = |became: &Decided| match became.decision.as_deref() {
         Some("carry") => "settled: its units go out with the next record",
         _ => "settled",

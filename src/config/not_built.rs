@@ -2,7 +2,7 @@
 //! line about money is a wrong bill. A feature that is built deletes its line here.
 
 use super::raw::KeyLines;
-use super::{Config, ConfigError, Dimension, ProductKind};
+use super::{Config, ConfigError, Dimension, Measure, ProductKind, ZeroRecords};
 
 /// Who asks for it.
 enum Asked {
@@ -18,7 +18,8 @@ type Entry = (&'static str, Asked, &'static str, &'static str);
 
 #[rustfmt::skip] // one feature, one line
 const NOT_BUILT: &[Entry] = &[
-    ("product.kind", Agent(|c| c.product.kind == ProductKind::Saas), "meter SaaS products", "allowed: \"ami\""),
+    ("dimension.measure", Agent(|c| c.product.kind == ProductKind::Saas && c.dimensions.iter().any(|d| d.measure == Measure::Uptime)), "meter the running time of a SaaS product: it is no customer's", "report a sum of seconds for each customer"),
+    ("submit.zero_records", Agent(|c| c.product.kind == ProductKind::Saas && c.submit.zero_records == ZeroRecords::All), "report hours without usage for customers", "leave it out: only what was used is reported"),
     ("dimension.allow_users", Each(|d| !d.allow_users.is_empty()), "restrict who writes a dimension", "leave it out: socket.mode says who may write"),
     ("socket.allow_users", Agent(|c| !c.socket.allow_users.is_empty()), "restrict who writes by name", "leave it out: socket.mode says who may write"),
     ("socket.allow_groups", Agent(|c| !c.socket.allow_groups.is_empty()), "restrict who writes by name", "leave it out: socket.mode says who may write"),

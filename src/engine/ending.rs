@@ -156,7 +156,9 @@ impl<D: Disk> Engine<D> {
         let first = self.state.open_from;
         let mut hour = first;
         while hour <= now.hour() {
-            let Some(seal) = self.state.seal_early(hour, now, self.moment_for_aws(now)) else { return Ok(()) };
+            let moment = self.moment_for_aws(now);
+            self.seal_customers(hour, Some(moment), now)?;
+            let Some(seal) = self.state.seal_early(hour, now, moment) else { return Ok(()) };
             say_sealed(&seal);
             self.record(&Entry::Seal(seal), Need::Control, now)?;
             hour = self.state.open_from;

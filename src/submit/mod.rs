@@ -5,4 +5,5 @@
 
 pub mod answer;
 pub mod aws;
+pub mod dispatch;
 pub mod outbox;
