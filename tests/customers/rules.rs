@@ -130,6 +130,7 @@ fn past_the_window_units_go_into_the_customers_next_record() {
     let mut world = hour_of(3);
     world.add(0, None, "requests", 100).unwrap();
     world.pass(HOUR * 26);
+    world.pass(HOUR);
     world.drain();
     assert_eq!(world.aws.billed(&customer(0), "requests"), 100 + 1);
     assert_eq!(world.aws.billed(&customer(2), "requests"), 3);

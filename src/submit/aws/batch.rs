@@ -6,7 +6,13 @@ use std::sync::Arc;
 use aws_sdk_marketplacemetering::Client;
 use aws_sdk_marketplacemetering::operation::batch_meter_usage::BatchMeterUsageOutput;
 use aws_sdk_marketplacemetering::types::{UsageRecord, UsageRecordResult};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::ConfigBag;
 
 use super::super::answer::{OfRecord, Outcome, Reply};
 use super::wire::{Watch, Wire};
@@ -25,7 +31,8 @@ pub(super) async fn send(client: &Client, product_code: &str, requests: &[Reques
     let call = client.batch_meter_usage().set_usage_records(Some(records));
     let call = if licensed { call } else { call.product_code(product) };
     let wire = Wire::of(product_code);
-    let result = call.customize().interceptor(Watch(Arc::clone(&wire))).send().await;
+    let call = call.customize().interceptor(Watch(Arc::clone(&wire))).interceptor(WithoutIdentifiers);
+    let result = call.send().await;
     wire.reply(match result {
         Ok(output) => {
             let records: Vec<OfRecord> = requests.iter().map(|request| said_of(request, &output)).collect();
@@ -35,6 +42,35 @@ pub(super) async fn send(client: &Client, product_code: &str, requests: &[Reques
         }
         Err(error) => wire.failed(&error),
     })
+}
+
+/// The SDK sends the deprecated identifier of a record even where it has none, as an empty text. Taken out before the
+/// request is signed.
+#[derive(Debug)]
+struct WithoutIdentifiers;
+
+/// As the SDK writes it; inside a text quotes would be escaped.
+const NO_IDENTIFIER: &str = "\"CustomerIdentifier\":\"\",";
+
+#[dyn_dispatch_hint]
+impl Intercept for WithoutIdentifiers {
+    fn name(&self) -> &'static str {
+        "meterd: without identifiers"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request_mut();
+        let body = request.body().bytes().ok_or("the body is a stream")?;
+        let body = std::str::from_utf8(body)?.replace(NO_IDENTIFIER, "");
+        request.headers_mut().insert("content-length", body.len().to_string());
+        *request.body_mut() = SdkBody::from(body);
+        Ok(())
+    }
 }
 
 fn record(request: &Request) -> Result<UsageRecord, String> {
