@@ -58,7 +58,7 @@ fn a_thousand_customers_are_billed_what_was_acknowledged_for_each() {
         let calls = || aws.checked_ledger()["requests"].as_array().map_or(0, Vec::len);
         let before = calls();
         wait_until("a few calls", || calls() > before + 3);
-        aws.set(&json!({ "mode": mode }));
+        aws.set(&json!({ "mode": mode, "poisoned": poisoned, "gone": gone }));
         let before = calls();
         wait_until("a call that meets it", || calls() > before);
         if mode == "lose_reply" {
