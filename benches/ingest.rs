@@ -258,29 +258,68 @@ fn epoll_echo(dir: &Path) -> PathBuf {
     path
 }
 
-/// What so many clients get in `span`, each asking one line at a time; lines are numbered from `first` on if they have
-/// keys.
-fn asked_by(clients: usize, socket: &Path, span: Duration, keys_from: Option<u64>) -> f64 {
-    let started = Instant::now();
-    let client = |at: usize| {
-        let mut stream = UnixStream::connect(socket).expect("connecting");
-        let first = keys_from.map(|first| first + at as u64 * 10_000_000);
-        thread::spawn(move || {
-            let mut line = if first.is_some() { KEYED } else { LINE }.to_vec();
-            let (started, mut buf, mut n) = (Instant::now(), [0u8; 256], 0u64);
-            while started.elapsed() < span {
-                if let Some(first) = first {
-                    number(&mut line, first + n);
-                }
-                ask(&mut stream, &line, &mut buf);
-                n += 1;
-            }
-            n
-        })
+/// What is asked.
+#[derive(Clone, Copy)]
+enum Asking {
+    Lines,
+    /// Lines with keys, numbered from here on.
+    Keyed(u64),
+    /// The same line as an HTTP request.
+    Requests,
+}
+
+impl Asking {
+    fn first(self) -> Vec<u8> {
+        let head = format!("POST /v1/usage HTTP/1.1\r\nhost: meterd\r\ncontent-length: {}\r\n\r\n", LINE.len());
+        match self {
+            Asking::Lines => LINE.to_vec(),
+            Asking::Keyed(_) => KEYED.to_vec(),
+            Asking::Requests => [head.as_bytes(), LINE].concat(),
+        }
+    }
+
+    fn renew(&mut self, asked: &mut [u8]) {
+        if let Asking::Keyed(n) = self {
+            number(asked, *n);
+            *n += 1;
+        }
+    }
+}
+
+/// What so many connections get in `span`, each asking one increment at a time. They belong to one client with an event
+/// loop, which costs little: it is the other side that is to be measured.
+fn asked_by(connections: usize, socket: &Path, span: Duration, mut asking: Asking) -> f64 {
+    let mut poll = Poll::new().expect("epoll");
+    let connect = |at: usize| {
+        let mut stream = mio::net::UnixStream::connect(socket).expect("connecting");
+        poll.registry().register(&mut stream, Token(at), Interest::READABLE).expect("registering");
+        stream
     };
-    let threads: Vec<_> = (0..clients).map(client).collect();
-    let asked: u64 = threads.into_iter().map(|t| t.join().expect("a client")).sum();
-    asked as f64 / started.elapsed().as_secs_f64()
+    let mut streams: Vec<_> = (0..connections).map(connect).collect();
+    let mut asked = asking.first();
+    let mut ask = |stream: &mut mio::net::UnixStream| {
+        asking.renew(&mut asked);
+        stream.write_all(&asked).expect("asking");
+    };
+    let (started, mut events, mut answer) = (Instant::now(), Events::with_capacity(connections), [0u8; 1024]);
+    streams.iter_mut().for_each(&mut ask);
+    let (mut answered, mut waiting) = (0u64, connections);
+    while waiting > 0 {
+        poll.poll(&mut events, None).expect("polling");
+        let over = started.elapsed() >= span;
+        for event in &events {
+            let stream = &mut streams[event.token().0];
+            let n = stream.read(&mut answer).expect("an answer");
+            assert!(answer[..n].ends_with(b"\n"), "half an answer");
+            answered += 1;
+            if over {
+                waiting -= 1;
+            } else {
+                ask(stream);
+            }
+        }
+    }
+    answered as f64 / started.elapsed().as_secs_f64()
 }
 
 /// Many clients, each with one increment at a time. The best that one thread could do: serve all of them as an echo does,
@@ -298,9 +337,9 @@ fn many(dir: &Path, clients: usize) {
             n += 1;
         }
         syncs.push(n as f64 / started.elapsed().as_secs_f64());
-        echoes.push(asked_by(clients, &echo, span, None));
-        rates.push(asked_by(clients, &agent.socket, span, None));
-        keyed.push(asked_by(clients, &agent.socket, span, Some((round * clients) as u64 * 10_000_000)));
+        echoes.push(asked_by(clients, &echo, span, Asking::Lines));
+        rates.push(asked_by(clients, &agent.socket, span, Asking::Lines));
+        keyed.push(asked_by(clients, &agent.socket, span, Asking::Keyed(round * 10_000_000)));
     }
     let (rate, keyed, echo, sync) = (middle(rates), middle(keyed), middle(echoes), middle(syncs));
     let n = clients as f64;
@@ -376,35 +415,12 @@ fn http(dir: &Path) {
     for clients in [1, 16, 64] {
         let (mut lines, mut requests) = (Vec::new(), Vec::new());
         for _ in 0..7 {
-            lines.push(asked_by(clients, &agent.socket, span, None));
-            requests.push(asked_again(clients, &agent.socket, span));
+            lines.push(asked_by(clients, &agent.socket, span, Asking::Lines));
+            requests.push(asked_by(clients, &agent.socket, span, Asking::Requests));
         }
         let (lines, requests) = (middle(lines), middle(requests));
         println!("http, {clients} clients: {requests:.0}/s = {:.2} x {lines:.0}/s in lines", requests / lines);
     }
-}
-
-/// What so many clients get in `span`, each asking one request at a time.
-fn asked_again(clients: usize, socket: &Path, span: Duration) -> f64 {
-    let head = format!("POST /v1/usage HTTP/1.1\r\nhost: meterd\r\ncontent-length: {}\r\n\r\n", LINE.len());
-    let request = [head.as_bytes(), LINE].concat();
-    let started = Instant::now();
-    let client = |_| {
-        let mut stream = UnixStream::connect(socket).expect("connecting");
-        let request = request.clone();
-        thread::spawn(move || {
-            let (started, mut buf, mut n) = (Instant::now(), [0u8; 1024], 0u64);
-            while started.elapsed() < span {
-                ask(&mut stream, &request, &mut buf);
-                assert!(buf.starts_with(b"HTTP/1.1 200 "), "refused: {}", String::from_utf8_lossy(&buf));
-                n += 1;
-            }
-            n
-        })
-    };
-    let threads: Vec<_> = (0..clients).map(client).collect();
-    let asked: u64 = threads.into_iter().map(|t| t.join().expect("a client")).sum();
-    asked as f64 / started.elapsed().as_secs_f64()
 }
 
 /// An index that holds many keys: speed, memory, and a start behind it.

@@ -281,9 +281,8 @@ impl<'a, D: Disk> Core<'a, D> {
             }
             Command::Settle { customer, dimension, hour, decision, to, by, reply } => {
                 let decided = to.map_or(Ok(decision), |to| self.engine.carry_to(&dimension, &to));
-                let settled = decided.and_then(|decision| {
-                    self.engine.settle_of(customer.as_ref(), &dimension, hour, decision, by, now)
-                });
+                let settled = decided
+                    .and_then(|decision| self.engine.settle_of(customer.as_ref(), &dimension, hour, decision, by, now));
                 let poisoned = not_written(&settled);
                 let _ = reply.send(settled);
                 poisoned?;

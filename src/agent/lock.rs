@@ -38,7 +38,7 @@ pub enum LockError {
         holder: String,
     },
     /// The lock file cannot be made or read.
-    #[error("locking {dir}: {source}")]
+    #[error("locking {dir}: {source}{}", remedy(.source))]
     Io {
         /// The directory.
         dir: String,
@@ -79,6 +79,13 @@ impl Lock {
         // The note is for people: a disk that does not take it must not keep the agent from the lock.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(note.as_bytes()));
         Ok(Lock(file))
+    }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "; run it as root, or as the user that the directory belongs to",
+        _ => "",
     }
 }
 

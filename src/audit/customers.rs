@@ -99,8 +99,10 @@ impl Ledger {
 
     pub(super) fn sealed_part(&mut self, part: &SealedPart) -> Vec<String> {
         let mut wrong = Vec::new();
-        let after = self.customers.closing.filter(|(hour, _)| *hour == part.hour).map_or(AccountId(0), |(_, last)| last);
-        if part.hour < self.open_from || part.rows.iter().any(|row| row.account <= after || row.account > part.through) {
+        let after =
+            self.customers.closing.filter(|(hour, _)| *hour == part.hour).map_or(AccountId(0), |(_, last)| last);
+        if part.hour < self.open_from || part.rows.iter().any(|row| row.account <= after || row.account > part.through)
+        {
             wrong.push(format!("a part of {} closes customers that are closed", part.hour));
         }
         for row in &part.rows {
@@ -113,7 +115,9 @@ impl Ledger {
         for (key, value) in rest {
             self.customers.open.remove(&key);
             let plain = self.accounts.get(usize::from(key.2.0)).filter(|account| account.plain && !value.is_zero());
-            wrong.extend(plain.map(|a| format!("{value} of {} of customer {} in {} is in no part", a.name, key.1.0, key.0)));
+            wrong.extend(
+                plain.map(|a| format!("{value} of {} of customer {} in {} is in no part", a.name, key.1.0, key.0)),
+            );
         }
         wrong
     }
@@ -154,7 +158,10 @@ impl Ledger {
             }
         }
         if before + taken + usage + row.rounded != after + fresh.value {
-            wrong.push(format!("{name} of customer {customer} in {} is not what was measured and taken over", part.hour));
+            wrong.push(format!(
+                "{name} of customer {customer} in {} is not what was measured and taken over",
+                part.hour
+            ));
         }
         let key = RecordKey::of_customer(row.account, part.hour, row.dimension);
         let waiting = Waiting {
@@ -174,7 +181,10 @@ impl Ledger {
         let after = self.customers.open.split_off(&(through.next(), AccountId(0), DimensionId(0)));
         for ((hour, customer, id), sum) in std::mem::replace(&mut self.customers.open, after) {
             let plain = self.accounts.get(usize::from(id.0)).filter(|account| account.plain && !sum.value.is_zero());
-            wrong.extend(plain.map(|a| format!("{} of {} of customer {} in {hour} is in no seal", sum.value, a.name, customer.0)));
+            wrong
+                .extend(plain.map(|a| {
+                    format!("{} of {} of customer {} in {hour} is in no seal", sum.value, a.name, customer.0)
+                }));
         }
     }
 }

@@ -43,7 +43,8 @@ pub(super) fn batch_attempt(attempt: &BatchAttempt, names: &Names) -> Described 
 }
 
 pub(super) fn batch_answered(answered: &BatchAnswered, names: &Names) -> Described {
-    let said: Vec<String> = answered.records.iter().map(|(key, v, _)| format!("{}: {}", names.key(key), verdict(v))).collect();
+    let said: Vec<String> =
+        answered.records.iter().map(|(key, v, _)| format!("{}: {}", names.key(key), verdict(v))).collect();
     let records: Vec<Value> = answered
         .records
         .iter()

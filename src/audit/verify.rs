@@ -123,7 +123,9 @@ impl Audit {
             found.retain(|file| file.id >= first);
         }
         let Some(newest) = found.last() else {
-            return Err(Stop::Unreadable("there is no log in it: no segment in wal/".into()));
+            return Err(Stop::Unreadable(
+                "there is no log in it: no segment in wal/; is it the state directory (state.dir)?".into(),
+            ));
         };
         let log = found.iter().find_map(|f| f.header().ok()).map(|header| header.log);
         if let Some(version) = found.iter().find_map(|f| f.header().err().filter(|e| *e != HeaderError::Damaged)) {

@@ -5,15 +5,10 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::exit;
 use crate::config::{Config, ConfigError, ConfigErrors, Overrides};
 
-const FINE: u8 = 0;
-/// sysexits' EX_CONFIG.
-const CONFIGURATION: u8 = 78;
-/// sysexits' EX_IOERR: the answer could not be written.
-const OUTPUT: u8 = 74;
-
-/// Show the configuration with defaults filled in, or what is wrong with it.
+/// Show the configuration with defaults filled in, or what is wrong with it
 #[derive(Debug, clap::Args)]
 pub struct CheckConfig {
     /// The configuration file [default: METERD_CONFIG, else /etc/meterd/meterd.toml]
@@ -31,17 +26,17 @@ pub fn run(args: &CheckConfig) -> u8 {
         Config::load_for_run(&path, &overrides).map(|config| (path, config))
     });
     let (written, code) = match &loaded {
-        Ok((_, config)) if args.json => (writeln!(io::stdout(), "{}", config.to_json()), FINE),
+        Ok((_, config)) if args.json => (writeln!(io::stdout(), "{}", config.to_json()), exit::FINE),
         Ok((path, config)) => {
             let heading = format!("# {} with defaults filled in", path.display());
-            (write!(io::stdout(), "{heading}\n\n{}", config.to_toml()), FINE)
+            (write!(io::stdout(), "{heading}\n\n{}", config.to_toml()), exit::FINE)
         }
-        Err(errors) if args.json => (writeln!(io::stdout(), "{}", to_json(errors)), CONFIGURATION),
-        Err(errors) => (writeln!(io::stderr(), "{errors}"), CONFIGURATION),
+        Err(errors) if args.json => (writeln!(io::stdout(), "{}", to_json(errors)), exit::CONFIG),
+        Err(errors) => (writeln!(io::stderr(), "{errors}"), exit::CONFIG),
     };
     match written {
         // Somebody who closes the pipe has seen enough.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe && code == FINE => OUTPUT,
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe && code == exit::FINE => exit::DISK,
         _ => code,
     }
 }

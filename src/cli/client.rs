@@ -1,5 +1,6 @@
 //! The way from a command to the agent: its socket, and HTTP on it.
 
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use nix::unistd::{Gid, Group, Uid, User};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -66,14 +68,37 @@ pub fn connect(socket: &Path) -> Result<StdStream, String> {
 }
 
 fn unreachable_message(socket: &Path, error: &std::io::Error) -> String {
+    let is_no_socket = || std::fs::metadata(socket).is_ok_and(|found| !found.file_type().is_socket());
     let remedy = match error.kind() {
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
-            "is meterd running? (systemctl status meterd)"
+        std::io::ErrorKind::ConnectionRefused if is_no_socket() => {
+            "it is not a socket: name the agent's with --socket".to_owned()
         }
-        std::io::ErrorKind::PermissionDenied => "this user may not write to the socket: join its group",
-        _ => "see the agent's journal",
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+            "is meterd running? (systemctl status meterd)".to_owned()
+        }
+        std::io::ErrorKind::PermissionDenied => who_may(socket),
+        _ => "see the agent's journal (journalctl -u meterd)".to_owned(),
     };
     format!("no agent answers at {}: {error}; {remedy}", socket.display())
+}
+
+/// What somebody does whom a socket does not let in.
+fn who_may(socket: &Path) -> String {
+    if socket.file_name().is_some_and(|name| name == ADMIN) {
+        return "decisions are for root and the agent's own user: run it with sudo".into();
+    }
+    let group = std::fs::metadata(socket).ok().map(|found| Gid::from_raw(found.gid())).filter(|gid| gid.as_raw() != 0);
+    let group = group.and_then(|gid| Group::from_gid(gid).ok().flatten());
+    let user = User::from_uid(Uid::effective()).ok().flatten().map_or_else(|| "USER".into(), |user| user.name);
+    match group {
+        Some(group) => format!(
+            "whoever may report usage is in the group {0}: usermod -aG {0} {user}, then log in anew",
+            group.name
+        ),
+        None => {
+            "run it as root, or give the socket a group (in meterd.socket) and join it: usermod -aG GROUP USER".into()
+        }
+    }
 }
 
 /// `GET path` on the agent's socket: the body of a 200.
@@ -85,10 +110,14 @@ pub fn get(socket: &Path, path: &str) -> Result<Bytes, String> {
 pub fn get_within(socket: &Path, path: &str, most: Duration) -> Result<Bytes, String> {
     let request = Request::get(path).header("host", "meterd").body(Full::default());
     let (status, body) = ask(socket, request.map_err(|e| e.to_string())?, most)?;
-    if status.is_success() {
-        Ok(body)
-    } else {
-        Err(format!("the agent answers {status}: {}", String::from_utf8_lossy(&body).trim()))
+    let shown = socket.display();
+    match status {
+        status if status.is_success() => Ok(body),
+        StatusCode::NOT_FOUND => Err(format!(
+            "{shown} answers, but does not know {path}: is it of another version, or the operator's? name the agent's \
+             socket for applications with --socket"
+        )),
+        status => Err(format!("the agent at {shown} answers {status}: {}", String::from_utf8_lossy(&body).trim())),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::when::moment;
 use crate::clock::{Clock, FastClock, SystemClock};
 use crate::hour::Timestamp;
 
@@ -35,9 +36,4 @@ impl ClockFlags {
         let start = self.clock_start.unwrap_or_else(|| machine.now());
         Arc::new(FastClock::new(start, self.clock_speed.unwrap_or(1)))
     }
-}
-
-fn moment(text: &str) -> Result<Timestamp, String> {
-    Timestamp::parse(text)
-        .ok_or_else(|| "write RFC 3339 (2026-11-21T09:00:00Z) or seconds since 1970 (1795251600)".to_owned())
 }

@@ -19,8 +19,6 @@ use crate::doctor::{Doctor, Finding, State, billed};
 /// The role, the Region, the way to AWS, the clock, the product code on the instance, a dry run for each dimension (which
 /// meters nothing), the disk and the socket. Works before the agent runs and beside it. Run it as root or as the agent's
 /// own user.
-///
-/// Exit codes: 0 nothing fails, 1 something fails, 78 the configuration is wrong. What is unknown does not fail.
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
     /// The configuration file [default: METERD_CONFIG, else /etc/meterd/meterd.toml]

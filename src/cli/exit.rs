@@ -10,6 +10,8 @@ pub const USAGE: u8 = 64;
 pub const UNREACHABLE: u8 = 69;
 /// The state directory is in use, or not for this user.
 pub const IN_USE: u8 = 73;
+/// The disk failed while running, or the answer could not be written.
+pub const DISK: u8 = 74;
 /// A retry makes sense.
 pub const RETRY: u8 = 75;
 /// The log cannot be read, or could not be made safe.

@@ -43,12 +43,12 @@ pub struct Inspect {
 /// Shows it; returns the exit code.
 pub fn run(args: &Inspect) -> u8 {
     let mut out = Out { args, left: args.limit, to: io::stdout().lock() };
-    let shown = args.state.open().and_then(|(disk, _)| {
+    let shown = args.state.open().and_then(|(disk, dir)| {
         let shown = if args.archive { archived(&disk, &mut out) } else { log(&disk, &mut out) };
         shown.or_else(|error| match error.kind() {
             // Whoever closes the pipe has seen enough.
             io::ErrorKind::BrokenPipe => Ok(()),
-            _ => Err((exit::UNSAFE_LOG, format!("reading the log: {error}"))),
+            _ => Err((exit::UNSAFE_LOG, format!("reading the log in {}: {error}", dir.display()))),
         })
     });
     match shown {
@@ -96,7 +96,10 @@ fn log(disk: &RealDisk, out: &mut Out<'_>) -> io::Result<()> {
     let (mut names, mut entries) = (Names::default(), Entries::default());
     let found = survey::look(disk)?;
     if found.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "no segment in wal/"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "no segment in wal/; is it the state directory (state.dir)?",
+        ));
     }
     for (at, file) in found.iter().enumerate() {
         if out.is_full() || out.args.segment.is_some_and(|wanted| file.id > wanted) {

@@ -4,11 +4,14 @@ pub mod add;
 pub mod check_config;
 pub mod client;
 pub mod clock_flags;
+pub mod completions;
 pub mod demo;
 pub mod dispose;
 pub mod doctor;
 pub mod exit;
 pub mod inspect;
+pub mod lessons;
+pub mod man;
 pub mod records;
 pub mod release;
 pub mod run;
@@ -20,11 +23,12 @@ pub mod simulate_aws;
 mod state_dir;
 pub mod status;
 pub mod verify;
+mod when;
 mod whose;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// A durable usage-metering agent for software sold through AWS Marketplace
 ///
@@ -55,11 +59,19 @@ enum Command {
     CheckConfig(check_config::CheckConfig),
     Doctor(doctor::DoctorArgs),
     SimulateAws(simulate_aws::SimulateAws),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+/// The command line as it explains itself: help, man pages and completions are made from this.
+pub fn command() -> clap::Command {
+    lessons::taught(Cli::command())
 }
 
 /// Reads the command line, does what it says, and tells how it went.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let matches = command().try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are answers, not errors. A terminal that is gone reads neither.
@@ -84,6 +96,8 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::SimulateAws(args) => return simulate_aws::run(args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     };
     ExitCode::from(code)
 }

@@ -7,7 +7,8 @@ use clap::builder::PossibleValuesParser;
 use super::client::{Target, get};
 use super::exit;
 use super::say::complain;
-use crate::hour::Timestamp;
+use super::when::hour;
+use crate::hour::Hour;
 use crate::rollup::state::Phase;
 use crate::view::RecordView;
 
@@ -22,7 +23,7 @@ pub struct Records {
     csv: bool,
     /// Only records of the hour in which this moment lies (RFC 3339 or Unix seconds)
     #[arg(long, value_name = "H", value_parser = hour)]
-    hour: Option<String>,
+    hour: Option<Hour>,
     /// Only records in this state
     #[arg(long, value_name = "S", value_parser = PossibleValuesParser::new(Phase::ALL.map(Phase::name)))]
     state: Option<String>,
@@ -30,14 +31,9 @@ pub struct Records {
     target: Target,
 }
 
-fn hour(text: &str) -> Result<String, String> {
-    let moment = Timestamp::parse(text).ok_or("write RFC 3339 (2026-11-21T09:00:00Z) or seconds since 1970")?;
-    Ok(moment.hour().to_string())
-}
-
 impl Records {
     fn wants(&self, record: &RecordView) -> bool {
-        self.hour.as_ref().is_none_or(|hour| *hour == record.hour)
+        self.hour.as_ref().is_none_or(|hour| hour.to_string() == record.hour)
             && self.state.as_ref().is_none_or(|state| *state == record.state)
     }
 }
@@ -131,7 +127,11 @@ fn as_table(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
     let customers = records.iter().any(|r| r.customer.is_some());
     let whose = |text: &str| if customers { format!("{text:<12}  ") } else { String::new() };
     let customer = whose("customer");
-    writeln!(out, "{:<20}  {customer}{:<15} {:>10}  {:<9} what became of it", "hour", "dimension", "quantity", "state")?;
+    writeln!(
+        out,
+        "{:<20}  {customer}{:<15} {:>10}  {:<9} what became of it",
+        "hour", "dimension", "quantity", "state"
+    )?;
     for r in records {
         let customer = whose(r.customer.as_deref().unwrap_or_default());
         let what = match (&r.metering_record_id, &r.carried_into, &r.last_error) {

@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::client::{Target, decide};
+use super::when::hour;
 use super::whose::Whose;
+use crate::hour::Hour;
 
 /// Send a record that is held because it is above hold_above
 ///
@@ -12,8 +14,8 @@ use super::whose::Whose;
 #[derive(Debug, clap::Args)]
 pub struct Release {
     /// The record's hour: any moment in it (RFC 3339 or Unix seconds)
-    #[arg(value_name = "HOUR")]
-    hour: String,
+    #[arg(value_name = "HOUR", value_parser = hour)]
+    hour: Hour,
     /// The record's dimension
     #[arg(value_name = "DIMENSION")]
     dimension: String,
@@ -29,7 +31,7 @@ pub struct Release {
 /// Sends the decision; returns the exit code.
 pub fn run(args: &Release) -> u8 {
     let Whose { customer, license } = &args.whose;
-    let body = json!({ "hour": args.hour, "dimension": args.dimension, "at_most": args.at_most, "customer": customer,
+    let body = json!({ "hour": args.hour.to_string(), "dimension": args.dimension, "at_most": args.at_most, "customer": customer,
                        "license": license });
     decide(&args.target, "/v1/release", &body, |done| match done.became.as_deref() {
         Some("carried") => "released past its window: its units go out with the next record",

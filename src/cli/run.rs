@@ -108,15 +108,15 @@ fn dev(args: &Run, overrides: &Overrides) -> Result<(), Failure> {
     }
     let failed = |what: &str| {
         let what = what.to_owned();
-        move |error: std::io::Error| (exit::REFUSED, format!("{what}: {error}"))
+        move |error: std::io::Error| (exit::REFUSED, format!("{what}: {error}; name a directory of yours with --dir"))
     };
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("meterd-dev"));
     std::fs::create_dir_all(&dir).map_err(failed(&format!("making {}", dir.display())))?;
     let dir = dir.canonicalize().map_err(failed(&format!("finding {}", dir.display())))?;
     let clock: Arc<dyn Clock> = Arc::new(FastClock::new(SystemClock::default().now(), args.speed));
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let aws =
-        Simulation::start(nowhere, Arc::clone(&clock), Options::default()).map_err(failed("the simulated AWS"))?;
+    let aws = Simulation::start(nowhere, Arc::clone(&clock), Options::default())
+        .map_err(|error| (exit::REFUSED, format!("the simulated AWS cannot listen on a loopback port: {error}")))?;
     let config = dev_config(args.config.as_deref(), overrides, &dir, aws.addr())?;
     complain!("a simulated AWS at http://{}, nothing leaves this machine; {} s an hour", aws.addr(), 3600 / args.speed);
     complain!("try: curl --unix-socket {} http://meterd/v1/usage -d '{}'", config.socket.path.display(), TRY);

@@ -29,7 +29,6 @@ const GOING: &str = "wal.scrubbed";
 ///
 /// Removes the log and all that belongs to it from the state directory, so that each instance made from the image begins a
 /// log of its own; the configuration stays. Stop the agent first. Refuses while unsent usage is there.
-/// Exit codes: 0 done, 1 unsent usage, 73 an agent runs or not allowed, 76 a log that cannot be read.
 #[derive(Debug, clap::Args)]
 pub struct Scrub {
     /// Give up what was not sent, or cannot be read

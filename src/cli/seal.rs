@@ -24,9 +24,6 @@ const AWAY_MAX: Duration = Duration::from_secs(5);
 /// For the end of an instance only: AWS takes one record an hour, so from then on writers get shutting_down. Usage counts
 /// again, in the next hour, after --cancel or a new start of the agent. Waits until AWS has answered for every record.
 /// For root and the agent's own user.
-///
-/// Exit codes: 0 AWS has answered for all, 75 something waits still (it stays on disk and goes out when it can), 69 no
-/// agent answers.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true)))]
 pub struct Seal {

@@ -4,7 +4,11 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use super::client::{Decided, Target, decide};
+use super::exit;
+use super::say::complain;
+use super::when::hour;
 use super::whose::Whose;
+use crate::hour::Hour;
 
 /// Decide about a record that waits for a person: held, conflict or in_doubt
 ///
@@ -13,8 +17,8 @@ use super::whose::Whose;
 #[derive(Debug, clap::Args)]
 pub struct Settle {
     /// The record's hour: any moment in it (RFC 3339 or Unix seconds)
-    #[arg(value_name = "HOUR")]
-    hour: String,
+    #[arg(value_name = "HOUR", value_parser = hour)]
+    hour: Hour,
     /// The record's dimension
     #[arg(value_name = "DIMENSION")]
     dimension: String,
@@ -44,9 +48,13 @@ enum Decision {
 
 /// Sends the decision; returns the exit code.
 pub fn run(args: &Settle) -> u8 {
+    if args.to.is_some() && args.decision != Decision::Carry {
+        complain!("meterd: only carry goes to another dimension: leave out --to, or decide carry");
+        return exit::USAGE;
+    }
     let decision = args.decision.to_possible_value().map(|v| v.get_name().to_owned());
     let Whose { customer, license } = &args.whose;
-    let body = json!({ "hour": args.hour, "dimension": args.dimension, "decision": decision, "to": args.to,
+    let body = json!({ "hour": args.hour.to_string(), "dimension": args.dimension, "decision": decision, "to": args.to,
                        "customer": customer, "license": license });
     let done = |became: &Decided| match became.decision.as_deref() {
         Some("carry") => "settled: its units go out with the next record",

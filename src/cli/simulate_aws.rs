@@ -11,13 +11,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::clock_flags::ClockFlags;
+use super::exit::{REFUSED, USAGE};
 use super::say::complain;
 use crate::config::duration::parse_span;
 use crate::simulate::script::parse_script;
 use crate::simulate::{Fault, Options, Simulation};
-
-const USAGE: u8 = 64;
-const FAILED: u8 = 1;
 
 /// The largest script that is read.
 const SCRIPT_BYTES_MAX: u64 = 1024 * 1024;
@@ -30,7 +28,7 @@ const SCRIPT_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Debug, Args)]
 pub struct SimulateAws {
     /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4000")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4000", value_parser = address)]
     listen: SocketAddr,
 
     /// Faults to play: a TOML file of [[fault]] tables
@@ -61,7 +59,7 @@ pub struct SimulateAws {
     allow_remote: bool,
 }
 
-/// Runs the service until SIGINT or SIGTERM. Exit codes: 0 stopped, 1 cannot listen, 64 a flag or the script is wrong.
+/// Runs the service until SIGINT or SIGTERM.
 pub fn run(args: SimulateAws) -> ExitCode {
     if !args.listen.ip().is_loopback() && !args.allow_remote {
         let listen = args.listen;
@@ -77,7 +75,7 @@ pub fn run(args: SimulateAws) -> ExitCode {
     // Before the address is printed: whoever reads it may stop us at once.
     let mut signals = match Signals::new([SIGINT, SIGTERM]) {
         Ok(signals) => signals,
-        Err(error) => return fail(FAILED, &format!("cannot wait for signals: {error}")),
+        Err(error) => return fail(REFUSED, &format!("cannot wait for signals: {error}")),
     };
     let options = Options {
         products: args.products,
@@ -90,7 +88,7 @@ pub fn run(args: SimulateAws) -> ExitCode {
         Ok(simulation) => simulation,
         Err(error) => {
             let listen = args.listen;
-            return fail(FAILED, &format!("cannot listen on {listen}: {error}; choose another with --listen"));
+            return fail(REFUSED, &format!("cannot listen on {listen}: {error}; choose another with --listen"));
         }
     };
     // A reader behind a pipe waits for this line; one that has closed its end does not keep the service from serving.
@@ -101,13 +99,19 @@ pub fn run(args: SimulateAws) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an address and a port, like 127.0.0.1:4000".to_owned())
+}
+
 fn read_script(path: &Path) -> Result<Vec<Fault>, String> {
     let shown = path.display();
-    let bytes = std::fs::metadata(path).map_err(|error| format!("cannot read {shown}: {error}"))?.len();
+    let unreadable =
+        |error: std::io::Error| format!("cannot read {shown}: {error}; name a readable file with --script");
+    let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
     if bytes > SCRIPT_BYTES_MAX {
         return Err(format!("{shown} has {bytes} bytes; a script has at most {SCRIPT_BYTES_MAX}"));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
     parse_script(&text).map_err(|error| format!("{shown}:{}: {}", error.line, error.message))
 }
 

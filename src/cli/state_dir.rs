@@ -29,9 +29,10 @@ impl StateDir {
         let unreadable = |what: String| (exit::UNSAFE_LOG, format!("{shown}: {what}"));
         match std::fs::read_dir(dir.join(wal::DIR)) {
             Ok(_) => Ok((RealDisk::read_only(&dir), dir)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(unreadable(format!("not a state directory: there is no {}/ in it", wal::DIR)))
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(unreadable(format!(
+                "not a state directory: there is no {}/ in it; name state.dir, which `meterd check-config` shows",
+                wal::DIR
+            ))),
             Err(error) => Err(unreadable(format!("{error}; run this as root or as the agent's own user"))),
         }
     }

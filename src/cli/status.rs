@@ -13,7 +13,7 @@ use crate::engine;
 
 /// Show whether metering works, and if not what to do
 ///
-/// Exit codes: 0 fine, 1 something needs a person, 69 no agent answers (then with what the state directory shows).
+/// Where no agent answers it shows what the state directory holds.
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
     /// The agent's own JSON

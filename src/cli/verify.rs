@@ -10,7 +10,6 @@ use crate::audit::{self, Report};
 ///
 /// Reads only: works beside a running agent and on a copy. Checks segments, their chain and the archive, folds the log
 /// and compares each checkpoint, and sums the books once more from the increments, seals and outcomes themselves.
-/// Exit codes: 0 fine, 1 damage or sums that differ, 76 no log that could be read.
 #[derive(Debug, clap::Args)]
 pub struct Verify {
     /// One JSON object

@@ -63,8 +63,12 @@ impl<D: Disk> Engine<D> {
 fn to_each(keys: &[RecordKey], came_to: &OfCall, reply: &Reply) -> Vec<(RecordKey, Verdict, String)> {
     let keys = keys.iter().copied();
     match came_to {
-        OfCall::Records(each) => keys.zip(each).map(|(key, (verdict, word))| (key, verdict.clone(), word.clone())).collect(),
-        OfCall::Split => keys.map(|key| (key, Verdict::NotTaken, format!("sent again in halves: {}", reply.message))).collect(),
+        OfCall::Records(each) => {
+            keys.zip(each).map(|(key, (verdict, word))| (key, verdict.clone(), word.clone())).collect()
+        }
+        OfCall::Split => {
+            keys.map(|key| (key, Verdict::NotTaken, format!("sent again in halves: {}", reply.message))).collect()
+        }
         OfCall::All(verdict) => keys.map(|key| (key, verdict.clone(), reply.message.clone())).collect(),
     }
 }

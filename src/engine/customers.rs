@@ -35,10 +35,15 @@ impl<D: Disk> Engine<D> {
             // Nothing is written down for what is refused anyhow.
             _ if !self.names.contains_key(new.dimension.as_ref()) => return Ok(None),
             Found::Several(count) => {
-                return Err(bad(format!("customer {customer} has {count} licences; say which one, \"license\":\"arn:…\"")));
+                return Err(bad(format!(
+                    "customer {customer} has {count} licences; say which one, \"license\":\"arn:…\""
+                )));
             }
             Found::TooMany => {
-                return Err(bad(format!("this log knows {} customers, and has no number left for another", AccountId::MAX.0)));
+                return Err(bad(format!(
+                    "this log knows {} customers, and has no number left for another",
+                    AccountId::MAX.0
+                )));
             }
             Found::Learns(id) | Found::New(id) => id,
         };
@@ -98,7 +103,12 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Closes `hour` for every customer, part by part; the seal behind them closes it for good.
-    pub(super) fn seal_customers(&mut self, hour: Hour, early: Option<Timestamp>, now: Timestamp) -> Result<(), LogError> {
+    pub(super) fn seal_customers(
+        &mut self,
+        hour: Hour,
+        early: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), LogError> {
         let mut records = 0;
         while let Some(part) = self.state.seal_part(hour, now, early) {
             records += part.rows.iter().filter(|row| row.record.is_some()).count();

@@ -81,7 +81,9 @@ pub enum EngineError {
     #[error("this log knows {0} dimensions already; move the state directory away to start a new one")]
     TooManyDimensions(usize),
     /// The log is another kind of product's.
-    #[error("this log is of kind {log:?} and the configuration says {config:?}; each kind needs a state.dir of its own")]
+    #[error(
+        "this log is of kind {log:?} and the configuration says {config:?}; each kind needs a state.dir of its own"
+    )]
     OtherKind {
         /// Of the log.
         log: &'static str,

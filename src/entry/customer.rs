@@ -73,7 +73,9 @@ impl Buyer {
         })?;
         if let Some(arn) = license.filter(|arn| !is_license(arn)) {
             let shown: String = arn.chars().take(100).collect();
-            return Err(format!("license {shown:?} is no licence ARN, e.g. \"arn:aws:license-manager::123456789012:license:l-0123\""));
+            return Err(format!(
+                "license {shown:?} is no licence ARN, e.g. \"arn:aws:license-manager::123456789012:license:l-0123\""
+            ));
         }
         Ok(Buyer { customer: number, license: license.map(str::to_owned) })
     }
@@ -100,7 +102,8 @@ fn is_license(arn: &str) -> bool {
     let begins = |part: &str| part.starts_with(|c: char| c.is_ascii_alphanumeric());
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     let [scheme, partition, service, region, account, resource] = parts.as_slice() else { return false };
-    let aws = partition.strip_prefix("aws").is_some_and(|rest| rest.chars().all(|c| c.is_ascii_alphabetic() || c == '-'));
+    let aws =
+        partition.strip_prefix("aws").is_some_and(|rest| rest.chars().all(|c| c.is_ascii_alphabetic() || c == '-'));
     *scheme == "arn"
         && aws
         && partition.len() <= PART_CHARS_MAX

@@ -48,7 +48,10 @@ impl Batch {
             )]));
         }
         if body.len() >= CALL_BYTES {
-            return Err(Refusal::validation(&[format!("the request has {} bytes, it must be less than 1 MB", body.len())]));
+            return Err(Refusal::validation(&[format!(
+                "the request has {} bytes, it must be less than 1 MB",
+                body.len()
+            )]));
         }
         let records = records.iter().map(|record| Ok((read_record(product.as_deref(), record)?, record.clone())));
         Ok(Batch { records: records.collect::<Result<_, Refusal>>()? })
@@ -73,9 +76,10 @@ fn read_record(product: Option<&str>, value: &Value) -> Result<MeterUsage, Refus
     };
     match (product, &license) {
         (None, None) => Err(Refusal::new("InvalidProductCodeException", "neither a ProductCode nor a LicenseArn")),
-        (Some(_), Some(_)) => {
-            Err(Refusal::new("InvalidLicenseException", "a ProductCode and a LicenseArn: one customer would be billed twice"))
-        }
+        (Some(_), Some(_)) => Err(Refusal::new(
+            "InvalidLicenseException",
+            "a ProductCode and a LicenseArn: one customer would be billed twice",
+        )),
         _ => Ok(MeterUsage { customer: Some(customer), license, ..request }),
     }
 }

@@ -10,8 +10,8 @@ use hyper::http::HeaderMap;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
-use super::batch::{self, Batch};
 use super::answer::{DRY_RUN_OPERATION, Granted, Refusal};
+use super::batch::{self, Batch};
 use super::faults::{Fault, Faults, Kind, Port, Seen};
 use super::ledger::{Call, CallLog, Ledger, LedgerRecord, totals};
 use super::request::MeterUsage;
@@ -90,7 +90,9 @@ impl Asked {
     fn records(&self) -> Vec<&MeterUsage> {
         match self {
             Asked::One(request) => request.iter().collect(),
-            Asked::Many(batch) => batch.iter().flat_map(|batch| batch.records.iter().map(|(record, _)| record)).collect(),
+            Asked::Many(batch) => {
+                batch.iter().flat_map(|batch| batch.records.iter().map(|(record, _)| record)).collect()
+            }
             Asked::Who(_) => Vec::new(),
         }
     }
@@ -269,7 +271,8 @@ impl Service {
             }
             Asked::Many(batch) => {
                 let put_off = if let Some(Kind::Unprocessed { records }) = fault { *records } else { 0 };
-                let unsubscribed = if let Some(Kind::NotSubscribed { customer }) = fault { Some(customer) } else { None };
+                let unsubscribed =
+                    if let Some(Kind::NotSubscribed { customer }) = fault { Some(customer) } else { None };
                 let batch = batch.as_ref().map_err(Clone::clone)?;
                 state.books.batch_meter_usage(&self.rules, batch, now, put_off, unsubscribed)
             }

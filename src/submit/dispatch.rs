@@ -117,7 +117,8 @@ impl Dispatch {
                 wake = Some(wake.map_or(due, |moment| moment.min(due)));
                 continue;
             }
-            if *first.get_or_insert(candidate.product) == candidate.product && bytes + candidate.bytes <= CALL_BYTES_MAX {
+            if *first.get_or_insert(candidate.product) == candidate.product && bytes + candidate.bytes <= CALL_BYTES_MAX
+            {
                 bytes += candidate.bytes;
                 batch.push(candidate.key);
             }

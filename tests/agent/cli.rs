@@ -126,7 +126,7 @@ fn add_reads_lines_in_three_forms_and_says_which_one_was_refused() {
         let ran = add_lines(&world, flags, b"requests 1\n");
         assert_eq!(ran.code, 64, "{flags:?} would be missing from the bill: {ran:?}");
     }
-    assert_eq!(agent.books("requests")["received"], "10.5");
+    assert_eq!(agent.books("requests")["received"], "11.5", "a line that is too long does not end it");
 }
 
 #[test]

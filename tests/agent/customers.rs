@@ -94,7 +94,10 @@ fn a_thousand_customers_are_billed_what_was_acknowledged_for_each() {
     }
     for record in &held {
         assert!(matches!(record["state"].as_str(), Some("held" | "in_doubt")), "{record}");
-        assert_eq!(record["license"].is_string(), record["customer"].as_str().unwrap()[3..].parse::<u64>().unwrap() % 3 == 0);
+        assert_eq!(
+            record["license"].is_string(),
+            record["customer"].as_str().unwrap()[3..].parse::<u64>().unwrap() % 3 == 0
+        );
     }
     let books = agent.books("requests");
     assert_eq!(units(&books, "received"), (0..CUSTOMERS).map(|c| rounds * (c % 7 + 1)).sum::<u64>());
@@ -129,7 +132,8 @@ fn a_persons_word_names_the_customer() {
     let books = agent.books("requests");
     assert_eq!((units(&books, "accepted"), units(&books, "discarded")), (10, 5));
     let ledger = aws.ledger();
-    let customers: Vec<&str> = ledger["records"].as_array().unwrap().iter().map(|r| r["customer"].as_str().unwrap()).collect();
+    let customers: Vec<&str> =
+        ledger["records"].as_array().unwrap().iter().map(|r| r["customer"].as_str().unwrap()).collect();
     assert_eq!(customers.len(), 2);
     assert!(!customers.contains(&name(1).as_str()));
 }

@@ -299,21 +299,23 @@ class Proof:
             io = dict(line.split(": ") for line in (proc / "io").read_text().splitlines())
             return switches, ticks, int(io["write_bytes"]), int(io["syscw"])
 
+        # What comes back all the time is in every look. A try to reach AWS, which is away here, or the mark that the agent
+        # runs, written every five minutes, is in some. Beside their timers sled's threads are all woken whenever one of
+        # them has work: once a minute.
         seconds = self.arguments.idle
-        before = look()
-        time.sleep(seconds)
-        after = look()
-        woken = {name: after[0][name] - count for name, count in before[0].items() if name in after[0]}
-        each = ", ".join(f"{name.split()[0]} {count}" for name, count in sorted(woken.items()) if count)
-        resident = int(re.search(r"^VmRSS:\s+(\d+)", (proc / "status").read_text(), re.M).group(1))
-        cpu = (after[1] - before[1]) * 1000 / os.sysconf("SC_CLK_TCK")
-        written = after[2] - before[2]
-        said = f"{seconds} s: {written} bytes written, {cpu:.0f} ms of CPU, {resident / 1024:.1f} MiB resident, woken: {each or 'never'}"
-        # Every five minutes the log is told that the agent runs: an entry and its mark, which may fall into this.
-        assert written <= (1 + seconds // 300) * 2 * 4096, said
-        # Beside their timers sled's threads are all woken whenever one of them has work: once a minute.
-        assert all(count <= seconds + 10 * (1 + seconds // 60) for count in woken.values()), said
-        return said
+        for attempt in range(6):
+            before = look()
+            time.sleep(seconds)
+            after = look()
+            woken = {name: after[0][name] - count for name, count in before[0].items() if name in after[0]}
+            each = ", ".join(f"{name.split()[0]} {count}" for name, count in sorted(woken.items()) if count)
+            resident = int(re.search(r"^VmRSS:\s+(\d+)", (proc / "status").read_text(), re.M).group(1))
+            cpu = (after[1] - before[1]) * 1000 / os.sysconf("SC_CLK_TCK")
+            written = after[2] - before[2]
+            said = f"{seconds} s: {written} bytes written, {cpu:.0f} ms of CPU, {resident / 1024:.1f} MiB resident, woken: {each or 'never'}"
+            if written <= seconds // 300 * 2 * 4096 and all(count <= seconds + 10 * (1 + seconds // 60) for count in woken.values()):
+                return said + (f" (at look {attempt + 1})" if attempt else "")
+        raise AssertionError(f"never idle; the last of six looks: {said}")
 
     def a_poweroff_is_an_end_and_a_reboot_is_none(self):
         """With AWS, simulated, beside the agent: until now it was away, and nothing was sealed but what is over."""

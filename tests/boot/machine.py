@@ -102,15 +102,18 @@ def scratch(cache):
 def base(cache):
     """The root file system as Debian makes it."""
     needs("debootstrap")
-    made = cache / "base"
-    if not (cache / "base.done").exists():
+    made, done = cache / "base", cache / "base.done"
+    # What it was made of, so that a cache of other packages is made anew, and what was made on top of it.
+    if not done.exists() or done.read_text() != PACKAGES:
+        shutil.rmtree(cache / "tools", ignore_errors=True)
+        (cache / "tools.done").unlink(missing_ok=True)
         shutil.rmtree(made, ignore_errors=True)
         cache.mkdir(parents=True, exist_ok=True)
         command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(made), MIRROR]
         ran = subprocess.run(command, capture_output=True, text=True)
         if ran.returncode:
             raise Skipped(f"debootstrap cannot make a root file system: {ran.stdout.strip().splitlines()[-1:]}")
-        (cache / "base.done").touch()
+        done.write_text(PACKAGES)
     return made
 
 

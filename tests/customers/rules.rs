@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use meterd::disk::RealDisk;
 use meterd::engine::{Code, Engine, EngineError, Options, Sending};
 use meterd::entry::{Buyer, Decision, Peer};
-use meterd::disk::RealDisk;
 use meterd::index::Index;
 use meterd::rollup::state::Phase;
 use meterd::submit::answer::Outcome;
@@ -112,9 +112,11 @@ fn a_customer_learns_its_licence_and_is_never_billed_both_ways() {
     world.add(1, None, "requests", 1).unwrap();
     world.pass(HOUR);
     world.drain();
-    let stands: Vec<_> = world.aws.stands.iter().map(|((_, l, d, h), q)| (h.index(), l.is_some(), d.as_str(), *q)).collect();
+    let stands: Vec<_> =
+        world.aws.stands.iter().map(|((_, l, d, h), q)| (h.index(), l.is_some(), d.as_str(), *q)).collect();
     let nine = NINE.hour().index();
-    let mut expected = [(nine, false, "requests", 5), (nine + 1, true, "gigabytes", 9), (nine + 1, true, "requests", 8)];
+    let mut expected =
+        [(nine, false, "requests", 5), (nine + 1, true, "gigabytes", 9), (nine + 1, true, "requests", 8)];
     expected.sort_unstable();
     let mut stands = stands;
     stands.sort_unstable();
@@ -146,7 +148,10 @@ fn a_month_is_closed_six_hours_into_the_next() {
     world.add(1, None, "requests", 1).unwrap();
     world.pass(HOUR + MINUTE * 2);
     let (key, deadline) = world.engine().state().fresh_deadline().unwrap();
-    assert_eq!((key.hour.to_string(), deadline.to_string()), ("2026-11-30T23:00:00Z".into(), "2026-12-01T06:00:00Z".into()));
+    assert_eq!(
+        (key.hour.to_string(), deadline.to_string()),
+        ("2026-11-30T23:00:00Z".into(), "2026-12-01T06:00:00Z".into())
+    );
 }
 
 #[test]
@@ -156,7 +161,8 @@ fn whose_usage_it_is_must_be_said_and_right() {
         assert!(Buyer::parse(customer, license).is_err(), "{customer:?} {license:?}");
     }
     let now = world.now;
-    let new = meterd::engine::NewIncrement { dimension: "requests".into(), quantity: Some("1".into()), ..Default::default() };
+    let new =
+        meterd::engine::NewIncrement { dimension: "requests".into(), quantity: Some("1".into()), ..Default::default() };
     let refused = world.engine().take(Peer::default(), &new, now).unwrap_err();
     assert_eq!(refused.code, Code::BadCustomer);
 }

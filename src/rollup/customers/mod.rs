@@ -21,9 +21,7 @@ use super::state::{Measured, OpenHour};
 use super::tagged::Tagged;
 use crate::config::Measure;
 use crate::decimal::Amount;
-use crate::entry::{
-    AccountId, Accounts, Buyer, Carry, DimensionId, Fresh, InCommon, Increment, Kept, RecordKey,
-};
+use crate::entry::{AccountId, Accounts, Buyer, Carry, DimensionId, Fresh, InCommon, Increment, Kept, RecordKey};
 use crate::hour::{Hour, Timestamp};
 
 /// All customers.
@@ -233,7 +231,10 @@ impl Open {
 
     fn full(&mut self) -> &mut OpenHour {
         let sum = std::mem::take(self);
-        *self = Open { full: Some(sum.full.unwrap_or_else(|| Box::new(Open { full: None, ..sum }.hour()))), ..Open::default() };
+        *self = Open {
+            full: Some(sum.full.unwrap_or_else(|| Box::new(Open { full: None, ..sum }.hour()))),
+            ..Open::default()
+        };
         self.full.get_or_insert_with(|| Box::new(OpenHour::of(Measure::Sum)))
     }
 

@@ -11,7 +11,9 @@ use super::super::tagged::Tagged;
 use super::{Customers, Left, Sealing};
 use crate::config::ZeroRecords;
 use crate::decimal::Amount;
-use crate::entry::{AccountId, Allocation, DimensionId, Fresh, InCommon, RecordKey, Request, SealedPart, SealedRow, share_bytes};
+use crate::entry::{
+    AccountId, Allocation, DimensionId, Fresh, InCommon, RecordKey, Request, SealedPart, SealedRow, share_bytes,
+};
 use crate::hour::{Hour, Timestamp};
 use crate::tags::Tags;
 
@@ -104,8 +106,11 @@ impl State {
         customers.sealing = Some(Sealing { hour: part.hour, through: part.through, common: part.common.clone() });
         // What has no row is measured in another dimension's.
         let first = (part.hour, AccountId(0), DimensionId(0));
-        let rest: Vec<_> =
-            customers.open.range(first..=(part.hour, part.through, DimensionId(u16::MAX))).map(|(key, _)| *key).collect();
+        let rest: Vec<_> = customers
+            .open
+            .range(first..=(part.hour, part.through, DimensionId(u16::MAX)))
+            .map(|(key, _)| *key)
+            .collect();
         rest.iter().for_each(|key| drop(customers.open.remove(key)));
         finished
     }
@@ -167,7 +172,8 @@ impl Customers {
     /// The customers from a number on that `hour` may be about, in order.
     fn concerned(&self, hour: Hour, from: AccountId) -> impl Iterator<Item = AccountId> {
         let first = (hour, from, DimensionId(0));
-        let mut open = self.open.range(first..=(hour, AccountId::MAX, DimensionId(u16::MAX))).map(|(key, _)| key.1).peekable();
+        let mut open =
+            self.open.range(first..=(hour, AccountId::MAX, DimensionId(u16::MAX))).map(|(key, _)| key.1).peekable();
         let left = self.left.range((from, DimensionId(0))..);
         let comes = |left: &Left| !left.carry.is_empty() || left.kept.level.is_some();
         let mut left = left.filter(move |(_, left)| comes(left)).map(|(key, _)| key.0).peekable();

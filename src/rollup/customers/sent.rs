@@ -3,7 +3,9 @@
 use super::super::State;
 use super::super::state::RecordState;
 use super::Customers;
-use crate::entry::{Answered, Attempt, BatchAnswered, BatchAttempt, Carry, DimensionId, Fresh, InCommon, Record, RecordKey};
+use crate::entry::{
+    Answered, Attempt, BatchAnswered, BatchAttempt, Carry, DimensionId, Fresh, InCommon, Record, RecordKey,
+};
 use crate::hour::Timestamp;
 
 impl Customers {
@@ -55,7 +57,8 @@ impl State {
 
     /// What damage took may have been that they were sent.
     pub(in super::super) fn damage_customers(&mut self) {
-        let fresh: Vec<RecordKey> = self.customers().into_iter().flat_map(Customers::fresh).map(|(key, _)| key).collect();
+        let fresh: Vec<RecordKey> =
+            self.customers().into_iter().flat_map(Customers::fresh).map(|(key, _)| key).collect();
         for key in fresh {
             self.unfold(&key);
             if let Some(record) = self.records.get_mut(&key) {

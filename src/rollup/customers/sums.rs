@@ -60,8 +60,11 @@ impl State {
                 continue;
             }
             customers.lay(&mut desk, *account, *hour);
-            let billed: Vec<bool> = (0..).map(DimensionId).zip(&self.dimensions).map(|(id, _)| !self.is_source(id, *hour)).collect();
-            for ((sum, amount), _) in open.iter_mut().zip(usage_on(&desk, *hour)).zip(billed).filter(|(_, billed)| *billed) {
+            let billed: Vec<bool> =
+                (0..).map(DimensionId).zip(&self.dimensions).map(|(id, _)| !self.is_source(id, *hour)).collect();
+            for ((sum, amount), _) in
+                open.iter_mut().zip(usage_on(&desk, *hour)).zip(billed).filter(|(_, billed)| *billed)
+            {
                 *sum += amount;
             }
         }

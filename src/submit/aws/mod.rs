@@ -238,4 +238,3 @@ fn build(client: &Client, request: &Request, dry_run: bool) -> Result<MeterUsage
 fn as_i32(quantity: u32) -> i32 {
     i32::try_from(quantity).unwrap_or(i32::MAX)
 }
-

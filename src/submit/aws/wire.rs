@@ -21,7 +21,10 @@ use super::super::answer::{Outcome, Reply};
 use crate::hour::Timestamp;
 
 /// Sorts out a failed call. `left`: the request was handed to the network.
-fn failed<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E, HttpResponse>, left: bool) -> (Outcome, String) {
+fn failed<E: ProvideErrorMetadata + Error + 'static>(
+    error: &SdkError<E, HttpResponse>,
+    left: bool,
+) -> (Outcome, String) {
     match error {
         SdkError::ServiceError(service) => {
             let code = service.err().code().unwrap_or_default();

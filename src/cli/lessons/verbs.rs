@@ -1,0 +1,264 @@
+//! The list. A command that prints a secret, an address of this machine or the like has no place in an example.
+
+use super::super::exit;
+use super::{Group, Lesson};
+
+const CONFIG: (&str, &str) =
+    ("/etc/meterd/meterd.toml", "the configuration; --config or METERD_CONFIG names another one");
+const SOCKET: (&str, &str) =
+    ("/run/meterd/meterd.sock", "the agent's socket; --socket, METERD_SOCKET or the configuration names another one");
+const ADMIN: (&str, &str) =
+    ("/run/meterd/admin.sock", "the operator's socket, beside the other one: root and the agent's own user");
+const STATE: (&str, &str) = ("/var/lib/meterd", "the state directory, unless the configuration names another one");
+
+const DONE: (u8, &str) = (exit::FINE, "done");
+const BAD_CONFIG: (u8, &str) = (exit::CONFIG, "the configuration is wrong, or cannot be read");
+const NO_AGENT: (u8, &str) = (exit::UNREACHABLE, "no agent answers");
+const DECIDED: [(u8, &str); 4] = [DONE, (exit::REFUSED, "the agent refuses, and says why"), NO_AGENT, BAD_CONFIG];
+
+/// Every verb's lesson, in the order in which they are shown within their group.
+pub const LESSONS: &[Lesson] = &[
+    Lesson {
+        verb: "demo",
+        group: Group::Trying,
+        exits: &[
+            (exit::FINE, "acknowledged = billed + remainder for every dimension"),
+            (exit::REFUSED, "they differ, or the demo could not be played"),
+            (exit::INTERRUPTED, "interrupted"),
+        ],
+        examples: &[
+            ("Watch it", "meterd demo"),
+            ("The same kills and the same usage once more, and keep the files", "meterd demo --seed 7 --dir ./demo"),
+        ],
+        files: &[],
+    },
+    Lesson {
+        verb: "simulate-aws",
+        group: Group::Trying,
+        exits: &[
+            (exit::FINE, "stopped by SIGTERM or SIGINT"),
+            (exit::REFUSED, "it cannot listen there"),
+            (exit::USAGE, "a flag or the script is wrong"),
+        ],
+        examples: &[
+            ("On a free port, which it prints", "meterd simulate-aws --listen 127.0.0.1:0"),
+            (
+                "Only these dimensions exist, so that a mistyped one is refused",
+                "meterd simulate-aws --dimension requests --dimension gigabytes",
+            ),
+        ],
+        files: &[],
+    },
+    Lesson {
+        verb: "run",
+        group: Group::Agent,
+        exits: &[
+            (exit::FINE, "stopped in order, by SIGTERM"),
+            (exit::REFUSED, "the socket cannot be made, or the system refuses a thread or the like"),
+            (exit::IN_USE, "the state directory is in use, not this user's, of another format, or volatile"),
+            (exit::DISK, "the disk failed while running; the next start goes through recovery"),
+            BAD_CONFIG,
+        ],
+        examples: &[
+            ("As the service does", "meterd run"),
+            ("For a try: an hour in 20 seconds, a simulated AWS, all of it in ./meterd-dev", "meterd run --dev"),
+            ("Slower, and elsewhere", "meterd run --dev --speed 60 --dir /tmp/meterd-try"),
+        ],
+        files: &[
+            CONFIG,
+            SOCKET,
+            ADMIN,
+            STATE,
+            ("meterd-dev", "with --dev: state and socket, in the working directory"),
+        ],
+    },
+    Lesson {
+        verb: "add",
+        group: Group::Agent,
+        exits: &[
+            (exit::FINE, "durable, all of it"),
+            (exit::REFUSED, "the agent refuses it, or one of the lines, and says why"),
+            NO_AGENT,
+            (exit::RETRY, "not taken, or nobody knows; worth a retry, which with the same key adds nothing twice"),
+            BAD_CONFIG,
+            (exit::INTERRUPTED, "interrupted; it says how many lines are durable and how to go on"),
+        ],
+        examples: &[
+            ("One increment, which may be repeated because of its key", "meterd add requests 1 --key order-4711"),
+            ("With tags, for usage allocations", "meterd add gigabytes 0.25 --tag team=blue --tag env=prod"),
+            (
+                "Many, as DIMENSION QUANTITY [KEY], with a progress display on a terminal",
+                "printf 'requests 1 order-1\\nrequests 2 order-2\\n' | meterd add -",
+            ),
+            (
+                "Many, as the socket takes them",
+                "echo '{\"dimension\":\"requests\",\"quantity\":1}' | meterd add - --json",
+            ),
+        ],
+        files: &[SOCKET, CONFIG],
+    },
+    Lesson {
+        verb: "status",
+        group: Group::Asking,
+        exits: &[
+            (exit::FINE, "metering works"),
+            (exit::REFUSED, "something needs a person: it says what, and what to do"),
+            (exit::UNREACHABLE, "no agent answers: it shows what the state directory holds"),
+            BAD_CONFIG,
+        ],
+        examples: &[("For people", "meterd status"), ("For programs", "meterd status --json")],
+        files: &[SOCKET, CONFIG, STATE],
+    },
+    Lesson {
+        verb: "records",
+        group: Group::Asking,
+        exits: &[(exit::FINE, "shown"), (exit::REFUSED, "standard output cannot be written"), NO_AGENT, BAD_CONFIG],
+        examples: &[
+            ("All of them", "meterd records"),
+            ("What waits for a person", "meterd records --state held"),
+            ("One hour's, for a spreadsheet", "meterd records --csv --hour 2026-11-21T11:00:00Z"),
+        ],
+        files: &[SOCKET, CONFIG],
+    },
+    Lesson {
+        verb: "settle",
+        group: Group::Operating,
+        exits: &DECIDED,
+        examples: &[
+            ("AWS has it after all", "meterd settle 2026-11-21T11:00:00Z requests accepted"),
+            (
+                "AWS does not have it: bill its units with the next record",
+                "meterd settle 2026-11-21T11:00:00Z requests carry",
+            ),
+            (
+                "The dimension was mistyped: bill its units with the next record of another one",
+                "meterd settle 2026-11-21T11:00:00Z gigabyte carry --to gigabytes",
+            ),
+        ],
+        files: &[ADMIN, CONFIG],
+    },
+    Lesson {
+        verb: "release",
+        group: Group::Operating,
+        exits: &DECIDED,
+        examples: &[
+            ("Send it as it is", "meterd release 2026-11-21T11:00:00Z requests"),
+            ("Send 500 billed units, give the rest up", "meterd release 2026-11-21T11:00:00Z requests --at-most 500"),
+        ],
+        files: &[ADMIN, CONFIG],
+    },
+    Lesson {
+        verb: "adopt",
+        group: Group::Operating,
+        exits: &DECIDED,
+        examples: &[
+            ("The only other instance's", "meterd adopt"),
+            ("One of several, as `meterd status` names it", "meterd adopt i-0123456789abcdef0"),
+        ],
+        files: &[ADMIN, CONFIG],
+    },
+    Lesson {
+        verb: "discard",
+        group: Group::Operating,
+        exits: &DECIDED,
+        examples: &[
+            ("The only other instance's", "meterd discard"),
+            ("One of several, as `meterd status` names it", "meterd discard i-0123456789abcdef0"),
+        ],
+        files: &[ADMIN, CONFIG],
+    },
+    Lesson {
+        verb: "seal",
+        group: Group::Operating,
+        exits: &[
+            (exit::FINE, "AWS has answered for every record; with --cancel: called off"),
+            (exit::REFUSED, "this user may not, or the request is wrong"),
+            NO_AGENT,
+            (exit::RETRY, "something waits still: it stays on disk and goes out when it can"),
+            BAD_CONFIG,
+        ],
+        examples: &[
+            ("This instance ends now", "meterd seal --final --why 'replaced by a larger one'"),
+            ("It does not after all", "meterd seal --cancel"),
+        ],
+        files: &[ADMIN, CONFIG],
+    },
+    Lesson {
+        verb: "check-config",
+        group: Group::BeforeGoingLive,
+        exits: &[(exit::FINE, "it holds"), (exit::DISK, "standard output cannot be written"), BAD_CONFIG],
+        examples: &[
+            ("The one that the agent reads", "meterd check-config"),
+            ("For programs", "meterd check-config --json"),
+        ],
+        files: &[CONFIG],
+    },
+    Lesson {
+        verb: "doctor",
+        group: Group::BeforeGoingLive,
+        exits: &[
+            (exit::FINE, "nothing fails; what is unknown does not fail"),
+            (exit::REFUSED, "something fails: it says what, and what to do"),
+            BAD_CONFIG,
+        ],
+        examples: &[("Where the product will run, as root", "meterd doctor"), ("For programs", "meterd doctor --json")],
+        files: &[CONFIG, SOCKET, STATE],
+    },
+    Lesson {
+        verb: "verify",
+        group: Group::Offline,
+        exits: &[
+            (exit::FINE, "every checksum and every sum holds"),
+            (exit::REFUSED, "damage, or sums that differ: it says where, and what to do"),
+            (exit::UNSAFE_LOG, "there is no log that could be read"),
+            BAD_CONFIG,
+        ],
+        examples: &[
+            ("The configured state directory, also beside a running agent", "meterd verify"),
+            ("A copy", "meterd verify /var/lib/meterd"),
+        ],
+        files: &[STATE, CONFIG],
+    },
+    Lesson {
+        verb: "inspect",
+        group: Group::Offline,
+        exits: &[
+            (exit::FINE, "shown, with the damage that there is in its place"),
+            (exit::UNSAFE_LOG, "there is no log that could be read"),
+            BAD_CONFIG,
+        ],
+        examples: &[
+            ("All of it", "meterd inspect"),
+            ("What AWS said, for programs", "meterd inspect --kind answered --json"),
+            ("The first ten entries of a copy", "meterd inspect --limit 10 /var/lib/meterd"),
+        ],
+        files: &[STATE, CONFIG],
+    },
+    Lesson {
+        verb: "scrub",
+        group: Group::Offline,
+        exits: &[
+            DONE,
+            (exit::REFUSED, "usage that was not sent is there: it says how much"),
+            (exit::IN_USE, "an agent runs there, or the directory is not this user's"),
+            (exit::UNSAFE_LOG, "what is unsent cannot be told, for the log cannot be read"),
+            BAD_CONFIG,
+        ],
+        examples: &[
+            ("Before a machine becomes an image, the agent stopped", "meterd scrub"),
+            ("Give up what was not sent", "meterd scrub --discard-unsent"),
+        ],
+        files: &[STATE, CONFIG],
+    },
+    Lesson {
+        verb: "completions",
+        group: Group::Shell,
+        exits: &[(exit::FINE, "printed"), (exit::REFUSED, "standard output cannot be written")],
+        examples: &[
+            ("bash, for this session", ". <(meterd completions bash)"),
+            ("zsh, for this session", ". <(meterd completions zsh)"),
+            ("fish, for this session", "meterd completions fish | source"),
+        ],
+        files: &[],
+    },
+];
