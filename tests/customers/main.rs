@@ -37,6 +37,7 @@ struct World {
     engine: Option<Engine<RealDisk>>,
     now: Timestamp,
     aws: Aws,
+    judge_clock: bool,
     rules: Vec<Rules>,
     under_way: Vec<Call>,
 }
@@ -66,8 +67,8 @@ impl World {
 
     fn with(rules: Vec<Rules>) -> World {
         let dir = tempfile::tempdir().unwrap();
-        let (engine, aws, under_way) = (None, Aws::default(), Vec::new());
-        let mut world = World { dir, engine, now: NINE, aws, rules, under_way };
+        let (engine, aws, judge_clock, under_way) = (None, Aws::default(), false, Vec::new());
+        let mut world = World { dir, engine, now: NINE, aws, judge_clock, rules, under_way };
         world.restart();
         world
     }
@@ -90,7 +91,7 @@ impl World {
             instance: Some(SAAS.into()),
             segment_bytes: 256 * 1024,
             purpose: Purpose::Test,
-            judge_clock: false,
+            judge_clock: self.judge_clock,
             retain: HOUR * 24,
             threads: false,
         }

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use meterd::config::Measure;
 use meterd::disk::RealDisk;
 use meterd::engine::{Code, Engine, EngineError, Options, Sending};
-use meterd::entry::{Buyer, Decision, Peer};
+use meterd::entry::{Buyer, Decision, Entry, Peer};
 use meterd::index::Index;
+use meterd::rollup::Checkpoint;
 use meterd::rollup::state::Phase;
-use meterd::submit::answer::Outcome;
+use meterd::submit::answer::{Outcome, Reply};
 
 use super::aws::{error, place, reply};
 use super::{HOUR, LICENSE, MINUTE, NINE, World, customer};
@@ -175,4 +177,92 @@ fn a_log_is_of_one_kind_for_ever() {
     drop(world.engine);
     let opened = Engine::open(disk, options, NINE, |_| Ok(Index::in_memory()));
     assert!(matches!(opened, Err(EngineError::OtherKind { .. })));
+}
+
+#[test]
+fn an_hour_that_is_closed_in_parts_takes_nothing_between_them() {
+    let mut world = World::new();
+    for who in 0..700 {
+        world.add(who, None, "requests", 1).unwrap();
+        world.add(who, None, "gigabytes", 2).unwrap();
+    }
+    let (hour, at) = (NINE.hour(), NINE.plus(HOUR + MINUTE * 2));
+    let mut state = world.engine().state().clone();
+    let part = state.seal_part(hour, at, None).unwrap();
+    assert_eq!(part.rows.len(), 1000);
+    state.apply(&Entry::SealedPart(part));
+    // As after a crash between two parts.
+    let mut state = Checkpoint::decode(&Checkpoint::encode(&state).unwrap()).unwrap().state;
+    let placed = state.place(Measure::Sum, Some(NINE), at).unwrap();
+    assert_eq!((placed.hour, placed.late), (hour.next(), true), "nothing more counts in the hour");
+    let later = at.plus(MINUTE);
+    while let Some(part) = state.seal_part(hour, later, None) {
+        assert!(part.rows.iter().all(|row| row.account.0 > 500), "no customer is closed twice");
+        state.apply(&Entry::SealedPart(part));
+    }
+    state.apply(&Entry::Seal(state.seal(hour, hour, later).unwrap()));
+    assert_eq!((state.customers().unwrap().fresh_count(), state.open_from), (1400, hour.next()));
+    assert!(
+        state.books().iter().all(|books| books.balanced() && books.pending == books.received),
+        "{:?}",
+        state.books()
+    );
+}
+
+#[test]
+fn an_attempt_stands_in_the_log_before_its_call_leaves() {
+    let mut world = hour_of(30);
+    let (keys, _) = world.call();
+    world.restart();
+    let records = &world.engine().state().records;
+    assert_eq!(records.len(), 25);
+    assert!(keys.iter().all(|key| records[key].ambiguous && records[key].attempts == 1), "{records:#?}");
+}
+
+#[test]
+fn what_aws_leaves_unprocessed_is_sent_again() {
+    let mut world = hour_of(25);
+    let (keys, requests) = world.call();
+    let answer = world.aws.take_but(&requests, world.now, &BTreeSet::from([3, 24]));
+    world.answer(&keys, &answer);
+    assert_eq!(world.engine().state().ended.accepted, 23);
+    world.drain();
+    assert_eq!(world.aws.stands.len(), 25);
+}
+
+#[test]
+fn another_quantity_and_a_customer_without_a_subscription_wait_for_a_person() {
+    let mut world = hour_of(3);
+    world.aws.gone.insert(customer(0));
+    let place = (customer(1), None, "requests".to_owned(), NINE.hour());
+    world.aws.stands.insert(place, 77);
+    world.drain();
+    let phases: Vec<Phase> = world.engine().state().records.values().map(|r| r.phase).collect();
+    assert_eq!(phases, [Phase::Held, Phase::Conflict]);
+    assert_eq!(world.aws.billed(&customer(2), "requests"), 3);
+}
+
+#[test]
+fn nothing_is_sent_before_awss_clock_is_known() {
+    let mut world = hour_of(2);
+    world.judge_clock = true;
+    world.restart();
+    assert_eq!(world.next(), Sending::ProbeBatch);
+    let now = world.now;
+    let told = Reply { aws_time: Some(now), ..reply(Outcome::Batch(Vec::new()), "nothing to take") };
+    world.engine().probed(&told, now).unwrap();
+    assert_eq!(world.call().0.len(), 2);
+}
+
+#[test]
+fn the_end_of_the_machine_closes_the_hour_of_every_customer() {
+    let mut world = hour_of(0);
+    world.add(1, None, "requests", 5).unwrap();
+    let now = world.now;
+    world.engine().end(None, "a test", now).unwrap();
+    assert_eq!(world.engine().end_seen().waiting.len(), 1);
+    world.drain();
+    let seen = world.engine().end_seen();
+    assert_eq!((seen.waiting.len(), seen.sent.len(), seen.left.len()), (0, 1, 0));
+    assert_eq!(world.aws.billed(&customer(1), "requests"), 5);
 }
