@@ -85,16 +85,14 @@ fn as_json(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
 fn as_csv(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
     writeln!(
         out,
-        "hour,dimension,customer,license,quantity,usage,carried_in,remainder_in,remainder,late,state,metering_record_id,timestamp,\
-         client_token,attempts,first_attempt,last_attempt,last_error,carried_into"
+        "hour,dimension,quantity,usage,carried_in,remainder_in,remainder,late,state,metering_record_id,timestamp,\
+         client_token,attempts,first_attempt,last_attempt,last_error,carried_into,customer,license"
     )?;
     for r in records {
         let optional = |text: &Option<String>| text.clone().unwrap_or_default();
         let fields = [
             r.hour.clone(),
             r.dimension.clone(),
-            optional(&r.customer),
-            optional(&r.license),
             r.quantity.to_string(),
             r.usage.clone(),
             r.carried_in.clone(),
@@ -110,6 +108,8 @@ fn as_csv(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
             optional(&r.last_attempt),
             optional(&r.last_error),
             optional(&r.carried_into),
+            optional(&r.customer),
+            optional(&r.license),
         ];
         writeln!(out, "{}", fields.map(|f| csv_field(&f)).join(","))?;
     }

@@ -47,12 +47,13 @@ impl<D: Disk> Engine<D> {
         self.aws.calls.record(&whole);
         self.heard(reply, Some(&whole), now);
         self.heed_aws(reply, now)?;
-        self.dispatch.answered(keys, &came_to, reply.retry_after, now);
         let accepted = records.iter().filter(|(_, verdict, _)| matches!(verdict, Verdict::Accepted { .. })).count();
         tracing::info!(records = records.len(), accepted, message = reply.message, "a call was answered by AWS");
         self.flush_building(now)?;
         let request_id = reply.request_id.clone();
         self.record(&Entry::BatchAnswered(BatchAnswered { at: now, request_id, records }), Need::Control, now)?;
+        // Not before it is written down: what finds no room is offered again.
+        self.dispatch.answered(keys, &came_to, reply.retry_after, now);
         let pending = |key: &&RecordKey| self.state.records.get(key).is_some_and(|r| r.phase == Phase::Pending);
         let done: Vec<&RecordKey> = keys.iter().filter(|key| !pending(key)).collect();
         done.into_iter().for_each(|key| self.dispatch.forget(key));

@@ -25,7 +25,11 @@ impl<D: Disk> Engine<D> {
             _ if !self.options.saas => {
                 return Err(bad("customer and license are for SaaS products; this product's kind is \"ami\"".into()));
             }
-            None => return Err(bad("customer is missing: this product's kind is \"saas\"; say whose usage it is, \"customer\":\"123456789012\"".into())),
+            None => {
+                let message = "customer is missing: this product's kind is \"saas\"; say whose usage it is, \
+                               \"customer\":\"123456789012\"";
+                return Err(bad(message.into()));
+            }
             Some(customer) => customer,
         };
         let buyer = Buyer::parse(customer, new.license.as_deref()).map_err(bad)?;
