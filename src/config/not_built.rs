@@ -10,15 +10,17 @@ enum Asked {
     Config(fn(&Config) -> bool),
     /// A dimension.
     Dimension(fn(&Dimension) -> bool),
+    /// A dimension of a SaaS product.
+    Customers(fn(&Dimension) -> bool),
 }
-use Asked::{Config as Agent, Dimension as Each};
+use Asked::{Config as Agent, Customers as OfCustomers, Dimension as Each};
 
 /// Key, when it asks for something, what it cannot do, what to write instead.
 type Entry = (&'static str, Asked, &'static str, &'static str);
 
 #[rustfmt::skip] // one feature, one line
 const NOT_BUILT: &[Entry] = &[
-    ("dimension.measure", Agent(|c| c.product.kind == ProductKind::Saas && c.dimensions.iter().any(|d| d.measure == Measure::Uptime)), "meter the running time of a SaaS product: it is no customer's", "report a sum of seconds for each customer"),
+    ("dimension.measure", OfCustomers(|d| d.measure == Measure::Uptime), "meter running time for customers", "report a sum of seconds for each customer"),
     ("submit.zero_records", Agent(|c| c.product.kind == ProductKind::Saas && c.submit.zero_records == ZeroRecords::All), "report hours without usage for customers", "leave it out: only what was used is reported"),
     ("dimension.allow_users", Each(|d| !d.allow_users.is_empty()), "restrict who writes a dimension", "leave it out: socket.mode says who may write"),
     ("socket.allow_users", Agent(|c| !c.socket.allow_users.is_empty()), "restrict who writes by name", "leave it out: socket.mode says who may write"),
@@ -39,7 +41,8 @@ pub(super) fn not_built(config: &Config, file: &str, lines: &KeyLines) -> Vec<Co
         match asked {
             Agent(asks) if asks(config) => refuse(key),
             Agent(_) => {}
-            Each(asks) => {
+            OfCustomers(_) if config.product.kind != ProductKind::Saas => {}
+            Each(asks) | OfCustomers(asks) => {
                 for (n, _) in config.dimensions.iter().enumerate().filter(|(_, dimension)| asks(dimension)) {
                     refuse(&key.replacen("dimension", &format!("dimension[{n}]"), 1));
                 }

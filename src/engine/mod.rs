@@ -12,6 +12,7 @@ mod customers;
 mod deadlines;
 mod echo;
 mod ending;
+mod error;
 mod failing;
 mod keys;
 mod options;
@@ -30,6 +31,7 @@ mod whose;
 pub use code::Code;
 pub use customers::SAAS;
 pub use ending::{EndSeen, EndUnderWay};
+pub use error::EngineError;
 pub use failing::Failing;
 pub use options::Options;
 pub use recover::read_only;
@@ -58,39 +60,12 @@ use crate::wal::archive::Owner;
 use crate::wal::log::kind as log_kind;
 use crate::wal::open::{self as wal_open, Entry as LogEntry};
 use crate::wal::spares::Need;
-use crate::wal::{Log, LogError, LogId, OpenError, Report};
+use crate::wal::{Log, LogError, LogId, Report};
 use building::Building;
 pub use configure::DIMENSIONS_EVER_MAX;
 use configure::Known;
 use echo::{Echoes, Folding};
 use recover::source;
-
-/// Why an engine cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The log.
-    #[error("the log: {0}")]
-    Open(#[from] OpenError),
-    /// The log, while recovery wrote to it.
-    #[error("the log: {0}")]
-    Log(#[from] LogError),
-    /// The index.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-    /// More dimensions than a log can number.
-    #[error("this log knows {0} dimensions already; move the state directory away to start a new one")]
-    TooManyDimensions(usize),
-    /// The log is another kind of product's.
-    #[error(
-        "this log is of kind {log:?} and the configuration says {config:?}; each kind needs a state.dir of its own"
-    )]
-    OtherKind {
-        /// Of the log.
-        log: &'static str,
-        /// Of the configuration.
-        config: &'static str,
-    },
-}
 
 /// How long an opening engine waits for its index at most. An intact one is open within milliseconds, tens of them where
 /// a crash left it a segment or two of the log to read, more on a busy machine: writers rather wait that long than hear

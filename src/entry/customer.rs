@@ -269,3 +269,137 @@ pub struct BatchAnswered {
     /// AWS's word, or ours, on the call or the record.
     pub records: Vec<(RecordKey, Verdict, String)>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Entry, Peer, Run, Usage, kind};
+    use super::*;
+
+    /// These bytes stand in logs.
+    #[test]
+    fn keeps_its_layout() {
+        let at = Timestamp::from_millis(0x0102_0304);
+        let moment = [4, 3, 2, 1, 0, 0, 0, 0];
+        let hour = Timestamp::from_seconds(9 * 3600).hour();
+        let key = RecordKey::of_customer(AccountId(3), hour, DimensionId(2));
+        let of_key = [9, 0, 0, 0, 2, 0, 0, 3, 0, 0];
+        let long = |n: u8| [n, 0, 0, 0, 0, 0, 0, 0];
+        let amount = |n: u8| [[n, 0, 0, 0, 0, 0, 0, 0], [0; 8]].concat();
+        let buyer = Buyer { customer: 7, license: Some("l".into()) };
+        let common = InCommon { timestamp: at, product_code: "p".into() };
+        let of = Amount::from_millionths;
+        let fresh = Fresh { quantity: 6, usage: of(5), value: of(4), rest: None };
+        let row = SealedRow {
+            account: AccountId(3),
+            dimension: DimensionId(2),
+            usage: of(5),
+            included: of(1),
+            rounded: of(0),
+            kept: Kept::default(),
+            record: Some(fresh),
+            spill: None,
+        };
+        let part = SealedPart { hour, at, common, through: AccountId(3), rows: vec![row] };
+        let usage = Usage {
+            first_seq: 8,
+            received: at,
+            peer: Peer { uid: 0, gid: 0, pid: 0 },
+            runs: vec![Run::Customers { hour, items: vec![(AccountId(3), DimensionId(2), 5)] }],
+        };
+        let cases = [
+            (
+                kind::ACCOUNTS,
+                Entry::Accounts(Accounts { at, first: AccountId(3), buyers: vec![buyer] }),
+                [&moment[..], &[3, 0, 0, 0], &long(1), &long(7), &[1], &long(1), b"l"].concat(),
+            ),
+            (
+                kind::SEALED_PART,
+                Entry::SealedPart(part),
+                [
+                    &[9, 0, 0, 0][..],
+                    &moment,
+                    &moment,
+                    &long(1),
+                    b"p",
+                    &[3, 0, 0, 0],
+                    &long(1),
+                    &[3, 0, 0, 0, 2, 0],
+                    &amount(5),
+                    &amount(1),
+                    &amount(0),
+                    &long(0),
+                    &long(0),
+                    &[0, 0],
+                    &[1, 6, 0, 0, 0],
+                    &amount(5),
+                    &amount(4),
+                    &[0, 0],
+                ]
+                .concat(),
+            ),
+            (
+                kind::BATCH_ATTEMPT,
+                Entry::BatchAttempt(BatchAttempt { at, keys: vec![key] }),
+                [&moment[..], &long(1), &of_key].concat(),
+            ),
+            (
+                kind::BATCH_ANSWERED,
+                Entry::BatchAnswered(BatchAnswered {
+                    at,
+                    request_id: None,
+                    records: vec![(key, Verdict::NotTaken, "x".into())],
+                }),
+                [&moment[..], &[0], &long(1), &of_key, &[1, 0, 0, 0], &long(1), b"x"].concat(),
+            ),
+            (
+                kind::USAGE,
+                Entry::Usage(usage),
+                [
+                    &long(8)[..],
+                    &moment,
+                    &[0; 12],
+                    &long(1),
+                    &[2, 0, 0, 0, 9, 0, 0, 0],
+                    &long(1),
+                    &[3, 0, 0, 0, 2, 0],
+                    &long(5),
+                ]
+                .concat(),
+            ),
+        ];
+        for (kind, entry, bytes) in cases {
+            assert_eq!((entry.kind(), entry.encode().unwrap()), (kind, bytes.clone()));
+            assert_eq!(Entry::decode(kind, &bytes).unwrap(), entry);
+        }
+    }
+
+    #[test]
+    fn a_records_key_says_whose_it_is() {
+        let hour = Timestamp::from_seconds(9 * 3600).hour();
+        let key = RecordKey::of_customer(AccountId::MAX, hour, DimensionId(2));
+        let fixed = RecordKey { generation: key.generation + RecordKey::TIMES_FIXED_MAX, ..key };
+        assert_eq!((fixed.account(), fixed.times_fixed()), (Some(AccountId::MAX), 255));
+        assert!(RecordKey::all_of(Some(AccountId::MAX), DimensionId(2), hour).contains(&fixed));
+        let own = RecordKey { generation: 1, ..key };
+        assert_eq!((own.account(), own.times_fixed()), (None, 1));
+        assert!(RecordKey::all_of(None, DimensionId(2), hour).contains(&own));
+        for (customer, license) in [("123456789012", None), ("000000000001", Some("arn:aws:license-manager:::l"))] {
+            let buyer = Buyer::parse(customer, license).unwrap();
+            let request = Request { client_token: buyer.word(), ..request() };
+            assert_eq!((request.is_licensed(), request.buyer()), (license.is_some(), Some(buyer)));
+        }
+        let licenses = ["arn:aws:s::", "arn:aws:::x", "arn:aws1:s:::x", "x:aws:s:::x", "arn:aws:s:::x y", ""];
+        assert!(licenses.iter().all(|license| Buyer::parse("123456789012", Some(license)).is_err()));
+    }
+
+    fn request() -> Request {
+        Request {
+            product_code: String::new(),
+            dimension: String::new(),
+            timestamp: Timestamp::default(),
+            quantity: 0,
+            allocations: Vec::new(),
+            client_token: String::new(),
+        }
+    }
+}

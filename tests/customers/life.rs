@@ -54,7 +54,7 @@ fn step(world: &mut World, rng: &mut Rng, told: &mut Told) {
         0..=39 => {
             let (who, dimension) = (rng.u64(..CUSTOMERS), rng.usize(..DIMENSIONS.len()));
             // Some have a licence from the start, some learn it.
-            let license = (who % 3 == 0 || (who % 3 == 1 && rng.u8(..10) == 0)).then_some(LICENSE);
+            let license = (who.is_multiple_of(3) || (who % 3 == 1 && rng.u8(..10) == 0)).then_some(LICENSE);
             let quantity = rng.u64(1..1000);
             world.add(who, license, DIMENSIONS[dimension], quantity).unwrap();
             *told.entry((who, dimension)).or_default() += quantity;
