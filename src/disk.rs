@@ -195,3 +195,8 @@ pub fn file_system(path: &Path) -> io::Result<FileSystem> {
 pub fn may_write(dir: &Path) -> io::Result<()> {
     Ok(access(dir, Access::WRITE_OK | Access::EXEC_OK)?)
 }
+
+/// Whether this user may execute `program`; the error is why not.
+pub fn may_run(program: &Path) -> io::Result<()> {
+    Ok(access(program, Access::EXEC_OK)?)
+}

@@ -109,6 +109,17 @@ impl Timestamp {
     }
 }
 
+/// For people, to the minute where it is long: `75 s`, `2 h 3 min`, `3 d 4 h`.
+pub fn span(span: Duration) -> String {
+    let minutes = (span.as_secs() + 30) / 60;
+    match (minutes / 60, minutes % 60) {
+        (0, 0..3) => format!("{} s", span.as_secs()),
+        (0, minutes) => format!("{minutes} min"),
+        (hours @ ..72, minutes) => format!("{hours} h {minutes} min"),
+        (hours, _) => format!("{} d {} h", hours / 24, hours % 24),
+    }
+}
+
 fn millis_of(d: Duration) -> i64 {
     i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
 }

@@ -2,6 +2,7 @@
 
 mod attention;
 mod others;
+mod with_person;
 
 pub use attention::{Attention, SKEW_WARN_MS};
 
@@ -12,11 +13,15 @@ use serde::Serialize;
 use crate::config;
 use crate::disk::Disk;
 use crate::engine::Engine;
+use crate::entry::Request;
 use crate::gate;
-use crate::hour::Timestamp;
+use crate::hour::{Hour, Timestamp};
 use crate::rollup::State;
 use crate::rollup::books::Books;
 use crate::rollup::state::Phase;
+
+/// How many of the records that wait are shown one by one; `GET /v1/records` has them all.
+const DEADLINES_SHOWN: usize = 5;
 
 /// The answer of `GET /v1/status`.
 #[derive(Debug, Clone, Serialize)]
@@ -42,7 +47,11 @@ pub struct Status {
     /// Records by what became of them.
     pub records: BTreeMap<&'static str, u64>,
     /// The record whose window closes first.
-    pub oldest_pending: Option<OldestPending>,
+    pub oldest_pending: Option<Pending>,
+    /// That one and those after it, a few at most.
+    pub next_deadlines: Vec<Pending>,
+    /// What writers were refused since the start, by error.
+    pub refused: BTreeMap<&'static str, u64>,
     /// What is known of AWS.
     pub aws: AwsStatus,
     /// Where every unit is.
@@ -101,13 +110,15 @@ pub struct OpenDimension {
     pub usage: String,
 }
 
-/// The pending record whose deadline is next.
+/// A record that waits to be sent.
 #[derive(Debug, Clone, Serialize)]
-pub struct OldestPending {
+pub struct Pending {
     /// Its hour.
     pub hour: String,
     /// Its dimension.
     pub dimension: String,
+    /// In billed units.
+    pub quantity: u32,
     /// Until when AWS takes it.
     pub deadline: String,
     /// Until then.
@@ -140,6 +151,7 @@ pub fn status<D: Disk>(engine: &Engine<D>, policy: &config::Gate, started: Times
     });
     let books = state.books();
     let aws = engine.aws();
+    let next_deadlines = next_deadlines(state, now);
     Status {
         version: env!("CARGO_PKG_VERSION"),
         instance_id: state.name().map(str::to_owned),
@@ -163,7 +175,9 @@ pub fn status<D: Disk>(engine: &Engine<D>, policy: &config::Gate, started: Times
             closed: ending.closed.map(|hour| hour.to_string()),
         }),
         records: counts(state),
-        oldest_pending: oldest_pending(state, now),
+        oldest_pending: next_deadlines.first().cloned(),
+        next_deadlines,
+        refused: engine.tally.refused().filter(|(_, count)| *count > 0).collect(),
         aws: AwsStatus {
             last_success: state.last_success.map(|t| t.to_string()),
             consecutive_failures: engine.failures(),
@@ -206,10 +220,60 @@ pub fn not_ready(
         ending: None,
         records: counts(&State::default()),
         oldest_pending: None,
+        next_deadlines: Vec::new(),
+        refused: BTreeMap::new(),
         aws: AwsStatus { last_success: None, consecutive_failures: 0, last_error: None, clock_skew_ms: None },
         gate,
         attention: vec![why],
         books: Vec::new(),
+    }
+}
+
+/// What a state directory shows while no agent runs, by the same names.
+#[derive(Debug, Clone, Serialize)]
+pub struct Offline {
+    /// The instance that metered; null if that was never known.
+    pub instance_id: Option<String>,
+    /// The product's code.
+    pub product_code: String,
+    /// Of the log, what was acknowledged and what was lost.
+    pub log: OfflineLog,
+    /// Records by what became of them.
+    pub records: BTreeMap<&'static str, u64>,
+    /// The records that wait, the next deadline first, a few at most.
+    pub next_deadlines: Vec<Pending>,
+    /// When a record was last accepted.
+    pub aws: OfflineAws,
+    /// Where every unit is.
+    pub books: Vec<Books>,
+}
+
+/// See [`Offline`].
+#[derive(Debug, Clone, Serialize)]
+pub struct OfflineLog {
+    /// Increments acknowledged since the log was made.
+    pub accepted_seq: u64,
+    /// Increments that damage to the disk took, of those.
+    pub lost_increments: u64,
+}
+
+/// See [`Offline`].
+#[derive(Debug, Clone, Serialize)]
+pub struct OfflineAws {
+    /// When a record was last accepted.
+    pub last_success: Option<String>,
+}
+
+/// Looks at a state that was read from its directory.
+pub fn offline(state: &State, now: Timestamp) -> Offline {
+    Offline {
+        instance_id: state.name().map(str::to_owned),
+        product_code: state.product_code.clone(),
+        log: OfflineLog { accepted_seq: state.accepted_seq, lost_increments: state.lost_increments },
+        records: counts(state),
+        next_deadlines: next_deadlines(state, now),
+        aws: OfflineAws { last_success: state.last_success.map(|t| t.to_string()) },
+        books: state.books(),
     }
 }
 
@@ -226,14 +290,21 @@ fn counts(state: &State) -> BTreeMap<&'static str, u64> {
     counts
 }
 
-fn oldest_pending(state: &State, now: Timestamp) -> Option<OldestPending> {
-    let pending = state.records.values().filter(|r| r.phase == Phase::Pending);
-    let known = pending.map(|r| (r.record.key, r.deadline(state.window)));
-    let (key, deadline) = known.chain(state.fresh_deadline()).min_by_key(|(_, deadline)| *deadline)?;
-    Some(OldestPending {
-        hour: key.hour.to_string(),
-        dimension: state.dimension(key.dimension).map_or_else(String::new, |d| d.rules.name.clone()),
+/// The records that wait to be sent, those whose window closes first.
+fn next_deadlines(state: &State, now: Timestamp) -> Vec<Pending> {
+    let fresh = state.customers().into_iter().flat_map(|customers| customers.fresh()).take(DEADLINES_SHOWN);
+    let fresh =
+        fresh.filter_map(|(key, _)| Some((state.deadline_of(&key)?, state.fresh_record(&key)?.request, key.hour)));
+    let known = state.records.values().filter(|r| r.phase == Phase::Pending);
+    let known = known.map(|r| (r.deadline(state.window), r.record.request.clone(), r.record.key.hour));
+    let mut waiting: Vec<(Timestamp, Request, Hour)> = known.chain(fresh).collect();
+    waiting.sort_by_key(|(deadline, ..)| *deadline);
+    let shown = |(deadline, request, hour): (Timestamp, Request, Hour)| Pending {
+        hour: hour.to_string(),
+        dimension: request.dimension,
+        quantity: request.quantity,
         deadline: deadline.to_string(),
         seconds_left: deadline.since(now).as_secs(),
-    })
+    };
+    waiting.into_iter().take(DEADLINES_SHOWN).map(shown).collect()
 }

@@ -15,6 +15,9 @@
 //! another instance left unsent in this log. 200 `{"ok":true,"instance":"i-0abc","records":2,"in_doubt":0,"usage":
 //! {"requests":"12.5"}}`: the records and the usage that were carried or given up, and the records that wait for a word on each.
 //!
+//! `POST /v1/reload` with nothing (or `{}`) has the configuration read again, as SIGHUP does. 200 `{"ok":true}` when it is in
+//! force; 409 `config_refused` with what is wrong, and nothing has changed.
+//!
 //! `POST /v1/seal`: see [`super::ending`].
 
 use std::convert::Infallible;
@@ -27,6 +30,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
 
 use super::commands::{Command, Gone, Handle};
 use super::ending;
@@ -34,6 +38,7 @@ use super::http::reply::{Answer, JSON, json_answer, refusal, refused, with};
 use super::http::request::{Route, Takes, body, not_found, refused_by_head};
 use super::http::server;
 use super::http::wire::Wire;
+use super::reload;
 use crate::decimal::Amount;
 use crate::engine::{self, Code, Disposal, NotSettled, Refusal};
 use crate::entry::{Buyer, Decision, Peer};
@@ -47,12 +52,13 @@ const BODY_BYTES_MAX: usize = 4096;
 /// The description of all this.
 const OPENAPI: &str = include_str!("admin.json");
 
-const ROUTES: [Route; 6] = [
+const ROUTES: [Route; 7] = [
     Route { path: "/v1/settle", takes: Takes::Post },
     Route { path: "/v1/release", takes: Takes::Post },
     Route { path: "/v1/adopt", takes: Takes::Post },
     Route { path: "/v1/discard", takes: Takes::Post },
     Route { path: "/v1/seal", takes: Takes::Both },
+    Route { path: "/v1/reload", takes: Takes::Post },
     Route { path: "/v1/openapi.json", takes: Takes::Get },
 ];
 
@@ -85,6 +91,11 @@ struct Release {
 struct Dispose {
     instance: Option<String>,
 }
+
+/// No question.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 /// An hour, named by any moment in it.
 #[derive(Debug, Deserialize)]
@@ -148,7 +159,7 @@ impl From<Word> for Decision {
 }
 
 /// Serves operators until the core is gone.
-pub async fn serve(listener: StdListener, core: Handle) {
+pub async fn serve(listener: StdListener, core: Handle, reload: mpsc::Sender<reload::Request>) {
     let listener = match UnixListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -159,9 +170,9 @@ pub async fn serve(listener: StdListener, core: Handle) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let core = core.clone();
+                let (core, reload) = (core.clone(), reload.clone());
                 tokio::task::spawn_local(async move {
-                    if let Err(error) = connection(stream, core).await {
+                    if let Err(error) = connection(stream, core, reload).await {
                         tracing::debug!(%error, "an operator's connection ended");
                     }
                 });
@@ -174,14 +185,19 @@ pub async fn serve(listener: StdListener, core: Handle) {
     }
 }
 
-async fn connection(stream: UnixStream, core: Handle) -> io::Result<()> {
+async fn connection(stream: UnixStream, core: Handle, reload: mpsc::Sender<reload::Request>) -> io::Result<()> {
     let by = peer(&stream)?;
-    let service = service_fn(|request| answer(request, by, &core));
+    let service = service_fn(|request| answer(request, by, &core, &reload));
     let stream = TokioIo::new(Wire::new(stream, Vec::new()));
     server().serve_connection(stream, service).await.map_err(io::Error::other)
 }
 
-async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<Answer, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    by: Peer,
+    core: &Handle,
+    reload: &mpsc::Sender<reload::Request>,
+) -> Result<Answer, Infallible> {
     let own = rustix::process::geteuid().as_raw();
     if by.uid != 0 && by.uid != own {
         let message = format!("user {} may not decide: only root and the agent's own user may", by.uid);
@@ -206,6 +222,7 @@ async fn answer(request: Request<Incoming>, by: Peer, core: &Handle) -> Result<A
         "/v1/adopt" => dispose(Disposal::Adopt, &body, by, core).await,
         "/v1/discard" => dispose(Disposal::Discard, &body, by, core).await,
         "/v1/seal" => ending::seal(&body, by, core).await,
+        "/v1/reload" => read_again(&body, reload).await,
         _ => not_found(&ROUTES),
     })
 }
@@ -266,6 +283,21 @@ fn buyer(customer: Option<String>, license: Option<String>) -> Result<Option<Buy
         (None, None) => Ok(None),
         (None, Some(_)) => Err("a license belongs to a customer: say which".into()),
         (Some(customer), license) => Buyer::parse(&customer, license.as_deref()).map(Some),
+    }
+}
+
+async fn read_again(body: &[u8], reload: &mpsc::Sender<reload::Request>) -> Answer {
+    if let Err(why) = read::<Nothing>(if body.is_empty() { b"{}" } else { body }) {
+        return bad_request(&why);
+    }
+    let (asked, done) = oneshot::channel();
+    if reload.send(asked).await.is_err() {
+        return stopping();
+    }
+    match done.await {
+        Ok(Ok(())) => json_answer(StatusCode::OK, &serde_json::json!({ "ok": true })),
+        Ok(Err(why)) => refused(StatusCode::CONFLICT, "config_refused", &why.to_string()),
+        Err(_) => stopping(),
     }
 }
 

@@ -9,6 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::commands::{Command, Gone, Handle};
 use super::identity::{self, Identity};
 use crate::clock::Clock;
@@ -43,10 +45,20 @@ pub fn machine() -> Machine {
     }
 }
 
-/// Looks again and again until nothing fails.
-pub async fn run(config: Config, clock: Arc<dyn Clock>, core: Handle) {
-    // Only a core that is gone ends it early, and then there is nobody to tell.
-    let _ = look(config, clock, core).await;
+/// Looks again and again until nothing fails, and begins anew with each configuration that is put in force.
+pub async fn run(mut in_force: watch::Receiver<Arc<Config>>, clock: Arc<dyn Clock>, core: Handle) {
+    loop {
+        let config = Config::clone(&in_force.borrow_and_update());
+        let looking = async {
+            // Only a core that is gone ends it early, and then there is nobody to tell.
+            let _ = look(config, Arc::clone(&clock), core.clone()).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = looking => {}
+            changed = in_force.changed() => if changed.is_err() { return },
+        }
+    }
 }
 
 async fn look(config: Config, clock: Arc<dyn Clock>, core: Handle) -> Result<(), Gone> {
@@ -144,6 +156,7 @@ fn code(finding: &Finding) -> Option<(&'static str, &'static [&'static str], boo
         "product_code" => ("check_product_code", &[], true),
         "disk" => ("check_disk", &["disk_full", "disk_nearly_full", "log_poisoned", "not_ready"], false),
         "socket" => ("check_socket", &[], false),
+        "alert" => ("check_alert", &["alert_failed"], false),
         _ => {
             finding.dimension()?;
             ("check_dimension", &["held"], false)

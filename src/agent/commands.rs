@@ -6,6 +6,8 @@ use std::sync::mpsc::Sender;
 use mio::Waker;
 use tokio::sync::oneshot;
 
+use super::reload::Refused;
+use crate::config::Config;
 use crate::doctor::Finding;
 use crate::engine::{self, Code, Disposal, EndSeen, NotSettled, Refusal, Sending, Taken};
 use crate::entry::{Buyer, Decision, Peer, RecordKey};
@@ -110,6 +112,12 @@ pub enum Command {
     },
     /// How far is the end?
     EndSeen(oneshot::Sender<Result<EndSeen, LogError>>),
+    /// Put this configuration in force.
+    Reconfigure(Box<Config>, oneshot::Sender<Result<(), Refused>>),
+    /// A configuration was refused.
+    ConfigRefused(Arc<Refused>),
+    /// What became of the last call of the alert command: why it failed, if it did.
+    Alerted(Result<(), String>),
     /// The checks that fail; those of before no longer count.
     Checked(Vec<Finding>),
     /// The submitter has finished its last call.

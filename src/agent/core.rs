@@ -5,7 +5,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -15,12 +14,13 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::checks;
 use super::commands::{Command, Sent};
 use super::front::Front;
+use super::reload::Refused;
 use super::run::Stage;
 use super::watchdog::Watchdog;
 use crate::clock::Clock;
-use crate::config;
+use crate::config::{self, Config};
 use crate::disk::Disk;
-use crate::engine::{Code, EndSeen, Engine, NotSettled, Refusal, Taken, Tally};
+use crate::engine::{Code, EndSeen, Engine, EngineError, NotSettled, Options, Refusal, Taken, Tally};
 use crate::gate;
 use crate::hour::{Reading, Timestamp};
 use crate::ingest::taker::{self, NotReady};
@@ -53,8 +53,6 @@ pub struct Wiring {
     pub stop: watch::Sender<bool>,
     /// Readable when a signal came that asks to stop.
     pub signals: std::os::unix::net::UnixStream,
-    /// Set when a signal came that asks for the configuration to be read again.
-    pub hangup: Arc<AtomicBool>,
     /// What the gate keeps to.
     pub gate: config::Gate,
 }
@@ -312,11 +310,37 @@ impl<'a, D: Disk> Core<'a, D> {
             Command::EndSeen(reply) => {
                 let _ = reply.send(Ok(self.engine.end_seen()));
             }
+            Command::Reconfigure(config, reply) => self.reconfigure(&config, reply, now)?,
+            Command::ConfigRefused(refused) => self.front.config_refused(&refused, now),
+            Command::Alerted(done) => self.front.alerted(done, now),
             Command::Checked(findings) => self.front.checked(findings, now),
             Command::SubmitterDone => self.front.submitter_done = true,
             Command::Fell(what) => self.front.fall(what),
         }
         Ok(())
+    }
+
+    /// Puts a configuration in force: what the log has to know first, and only if it took that, the rest.
+    fn reconfigure(
+        &mut self,
+        config: &Config,
+        reply: oneshot::Sender<Result<(), Refused>>,
+        now: Timestamp,
+    ) -> Result<(), LogError> {
+        let Options { instance, purpose, judge_clock, .. } = self.engine.options().clone();
+        let done = self.engine.reconfigure(Options::of(config, instance, purpose, judge_clock), now);
+        let poisoned = match &done {
+            Err(EngineError::Log(error)) => poison(&Err::<(), _>(error.clone())),
+            _ => Ok(()),
+        };
+        if done.is_ok() {
+            self.front.config_taken(config);
+            // A shorter grace or window may make something due.
+            self.tick_at = now;
+            self.front.wiring.sealed.notify_one();
+        }
+        let _ = reply.send(done.map_err(Refused::from));
+        poisoned
     }
 
     /// Has the submitter look at once, and tells how far the end is.
@@ -338,7 +362,7 @@ impl<'a, D: Disk> Core<'a, D> {
         let mut view = status::status(&self.engine, &self.front.wiring.gate, self.front.started, now);
         let last_success = self.engine.state().last_success;
         let checks = checks::attention(&self.front.failed, &view.attention, last_success, &view.books);
-        view.attention.extend(checks);
+        view.attention.extend(self.front.attention().chain(checks));
         view
     }
 

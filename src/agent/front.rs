@@ -2,18 +2,21 @@
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixListener as StdListener;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::alert;
 use super::checks::{self, Failed};
 use super::clients::{Clients, HttpClient, LISTENER};
 use super::core::{Ended, WAKER, Wiring};
+use super::reload::Refused;
+use crate::config::Config;
 use crate::doctor::Finding;
 use crate::hour::Timestamp;
+use crate::status::Attention;
 
 /// How long to wait before trying again to accept what could not be accepted: no event comes for it.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -31,6 +34,10 @@ pub struct Front {
     signals: UnixStream,
     /// The checks that failed at the last look.
     pub(super) failed: Vec<Failed>,
+    /// A configuration that was refused.
+    config_refused: Option<Attention>,
+    /// Why the alert command failed, and since when it does.
+    alert_failed: Option<Attention>,
     /// When the agent was started.
     pub(super) started: Timestamp,
     /// Asked to stop.
@@ -60,6 +67,8 @@ impl Front {
             events: Events::with_capacity(EVENTS),
             signals,
             failed: Vec::new(),
+            config_refused: None,
+            alert_failed: None,
             started: wiring.clock.now(),
             stopping: false,
             submitter_done: false,
@@ -79,9 +88,6 @@ impl Front {
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             polled => polled?,
-        }
-        if self.wiring.hangup.swap(false, Ordering::Relaxed) {
-            tracing::warn!("SIGHUP: this version reads its configuration at the start only; restart it instead");
         }
         if self.clients.accept_failed() {
             self.clients.accept();
@@ -117,6 +123,28 @@ impl Front {
     /// What a look at the machine and AWS found at `now`.
     pub(super) fn checked(&mut self, findings: Vec<Finding>, now: Timestamp) {
         checks::take_in(&mut self.failed, findings, now);
+    }
+
+    /// A configuration was refused at `now`.
+    pub(super) fn config_refused(&mut self, refused: &Refused, now: Timestamp) {
+        self.config_refused = Some(refused.attention(now));
+    }
+
+    /// The log has taken one: so does all that the log need not know.
+    pub(super) fn config_taken(&mut self, config: &Config) {
+        self.wiring.gate = config.gate.clone();
+        self.config_refused = None;
+    }
+
+    /// The alert command was called.
+    pub(super) fn alerted(&mut self, done: Result<(), String>, now: Timestamp) {
+        let since = self.alert_failed.take().and_then(|failed| failed.since).unwrap_or_else(|| now.to_string());
+        self.alert_failed = done.err().map(|why| alert::attention(why, since));
+    }
+
+    /// What the agent itself has to say, beside the log and what the checks found.
+    pub(super) fn attention(&self) -> impl Iterator<Item = Attention> {
+        [&self.config_refused, &self.alert_failed].into_iter().flatten().cloned()
     }
 
     fn begin_to_stop(&mut self) {

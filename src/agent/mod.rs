@@ -2,10 +2,11 @@
 //!
 //! Two threads do the work. [`core`] owns the engine and, through [`clients`], the socket: it reads every ready
 //! connection, commits once and answers. The other one runs tokio: the [`submitter`], the [`checks`] and HTTP. They talk
-//! through [`commands`]. A writer's fast path never leaves the core's thread, and nothing that AWS, metadata or a slow
-//! reader does can hold it up.
+//! through [`commands`]. A third one calls the [`alert`] command, where there is one. A writer's fast path never leaves the
+//! core's thread, and nothing that AWS, metadata, a slow reader or a pager does can hold it up.
 
 pub mod admin;
+pub mod alert;
 pub mod checks;
 pub mod clients;
 pub mod commands;
@@ -17,6 +18,7 @@ pub mod identity;
 pub mod lock;
 pub mod notices;
 pub(crate) mod recovery;
+pub mod reload;
 pub mod run;
 pub mod submitter;
 mod waiting;

@@ -4,7 +4,6 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::admin;
+use super::alert::Alerting;
 use super::checks;
 use super::clients::CONNECTIONS_MAX;
 use super::commands::{Command, Handle};
@@ -24,6 +24,7 @@ use super::identity::{self, Identity};
 use super::lock::LockError;
 use super::notices::{self, Asking};
 use super::recovery::Recovery;
+use super::reload::{Load, Reload};
 use super::submitter::Submitter;
 use super::waiting::{Waited, Waiting};
 use crate::clock::Clock;
@@ -117,17 +118,24 @@ impl RunError {
     }
 
     /// What a person can do about a recovery that failed.
-    pub(super) fn remedy(&self) -> &'static str {
+    pub(super) fn remedy(&self, dir: &Path) -> String {
+        let dir = dir.display();
         match self.of_disk().map(io::Error::kind) {
-            _ if self.is_full() => "free some space on the state directory's disk",
-            Some(io::ErrorKind::ReadOnlyFilesystem) => {
-                "find out why its file system is read-only, and mount it writable"
+            _ if self.is_full() => {
+                format!("free some space on the state directory's disk; how full it is: `df -h {dir}`")
             }
-            Some(_) => "check the disk and its file system (dmesg)",
+            Some(io::ErrorKind::ReadOnlyFilesystem) => format!(
+                "find out why its file system is read-only: `dmesg`; then mount it writable: `mount -o remount,rw $(findmnt \
+                 -no TARGET -T {dir})`"
+            ),
+            Some(_) => "check the disk and its file system: `dmesg`".to_owned(),
             None if matches!(self, RunError::Lock(_)) => {
-                "check the disk (dmesg): the earlier agent ends when it answers"
+                "check the disk, the earlier agent ends when it answers: `dmesg`".to_owned()
             }
-            None => "keep a copy of the state directory, then mend what the message names",
+            None => format!(
+                "keep a copy of the state directory as it is: `cp -a {dir} {dir}.kept`; see what is damaged: `meterd verify \
+                 {dir}`; then mend what the message names"
+            ),
         }
     }
 }
@@ -157,13 +165,15 @@ pub struct Launch {
     pub own_clock: bool,
     /// Sign with this made-up access key instead of asking anybody for credentials.
     pub dummy_key: Option<&'static str>,
+    /// Reads the configuration again; none where there is no file.
+    pub load: Option<Arc<Load>>,
     /// How long whoever started it waits for a [`Stage::Alive`], once it is ready, before it is started anew.
     pub watchdog: Option<Duration>,
 }
 
 /// Runs an agent until it is asked to stop. `say` is told when writers are answered, and when they have to wait.
 pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(), RunError> {
-    let Launch { clock, own_clock, dummy_key, watchdog } = launch;
+    let Launch { clock, own_clock, dummy_key, watchdog, load } = launch;
     let saas = config.product.kind == ProductKind::Saas;
     let identity = if saas { Identity::Known(SAAS.into()) } else { identity::identity(config.instance.id.as_deref()) };
     let purpose = if own_clock || config.submit.is_loopback() { Purpose::Test } else { Purpose::Real };
@@ -171,6 +181,9 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
         Identity::Known(name) => Some(name.clone()),
         Identity::AskMetadata | Identity::Unknown => None,
     };
+    // From here on it is a request that waits until the agent can take it, and not the end.
+    let (hangup, hangups) = UnixStream::pair()?;
+    signal_hook::low_level::pipe::register(SIGHUP, hangup)?;
     let options = Options::of(config, instance.clone(), purpose, !own_clock);
     let mut recovery = Recovery::new(&config.state, options, Arc::clone(&clock));
     let opened = match recovery.attempt() {
@@ -185,8 +198,6 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, signals.try_clone()?)?;
     }
-    let hangup = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGHUP, Arc::clone(&hangup))?;
     let (poll, waker) = core::poll()?;
     let (commands_in, commands) = channel();
     let (http, clients) = mpsc::unbounded_channel();
@@ -203,9 +214,13 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
     };
     let notice_clock = Arc::clone(&clock);
     let asking = Asking::of(own_clock, identity::is_ec2(Path::new("/")), config.instance.id.is_some());
-    let examined = (!own_clock).then(|| (config.clone(), Arc::clone(&clock)));
+    let (in_force, _) = watch::channel(Arc::new(config.clone()));
+    let examined = (!own_clock).then(|| (in_force.subscribe(), Arc::clone(&clock)));
+    let alerting = Alerting { core: handle.clone(), clock: Arc::clone(&clock), in_force: in_force.subscribe() };
+    let (reload_in, requests) = mpsc::channel(1);
+    let reload = Reload { core: handle.clone(), load, hangups, requests, in_force };
     let gate = config.gate.clone();
-    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, hangup, gate };
+    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, gate };
     let front = Front::new(sockets.writers, connections(), http, poll, wiring)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -225,10 +240,12 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
                 tokio::task::spawn_local(identity::ask_metadata(handle.clone()));
             }
             tokio::task::spawn_local(notices::watch(handle.clone(), notice_clock, asking));
-            if let Some((config, clock)) = examined {
-                tokio::task::spawn_local(checks::run(config, clock, handle.clone()));
+            if let Some((in_force, clock)) = examined {
+                tokio::task::spawn_local(checks::run(in_force, clock, handle.clone()));
             }
-            tokio::task::spawn_local(admin::serve(sockets.admin, handle.clone()));
+            tokio::task::spawn_local(reload.run());
+            tokio::task::spawn_local(alerting.run());
+            tokio::task::spawn_local(admin::serve(sockets.admin, handle.clone(), reload_in));
             http::serve(clients, handle).await;
         });
         // Whatever still waits for AWS or a client has been told already.

@@ -17,6 +17,7 @@ use super::checks;
 use super::commands::Command;
 use super::front::Front;
 use super::recovery::Recovery;
+use super::reload::Refused;
 use super::run::{RunError, Stage};
 use crate::disk::RealDisk;
 use crate::engine::{Code, Engine, NotSettled, Sending, Tally};
@@ -72,7 +73,7 @@ impl Trouble {
         let message = format!("the log in {} cannot be opened: {error}", recovery.dir.display());
         tracing::error!(error = message, "not ready; recovery is tried again");
         let retried = format!("it is tried again by itself, every {} s at the latest", PAUSE_MAX.as_secs());
-        let remedy = format!("{}; {retried}", error.remedy());
+        let remedy = format!("{}; {retried}", error.remedy(&recovery.dir));
         let message_to_writers = format!("{message}; nothing was recorded, send it again later");
         let taker = NotReady { code, message: message_to_writers, tally: Tally::default() };
         Trouble { taker, since, why: Attention { code: attention, message, remedy, since: Some(since.to_string()) } }
@@ -158,7 +159,7 @@ impl Waiting<'_> {
         let gate = trouble.gate(front, now).gate.name();
         let mut view = status::not_ready(instance, self.product, trouble.why.clone(), gate, front.started, now);
         let checks = checks::attention(&front.failed, &view.attention, None, &[]);
-        view.attention.extend(checks);
+        view.attention.extend(front.attention().chain(checks));
         view
     }
 
@@ -208,6 +209,11 @@ impl Waiting<'_> {
             Command::End { reply, .. } | Command::CallOff { reply, .. } | Command::EndSeen(reply) => {
                 let _ = reply.send(Err(LogError::Poisoned(why.as_str().into())));
             }
+            Command::Reconfigure(_, reply) => {
+                let _ = reply.send(Err(Refused::NotOpen));
+            }
+            Command::ConfigRefused(refused) => front.config_refused(&refused, now),
+            Command::Alerted(done) => front.alerted(done, now),
             Command::Checked(findings) => front.checked(findings, now),
             Command::SubmitterDone => front.submitter_done = true,
             Command::Fell(what) => front.fall(what),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::exit;
+use super::say::{json_line, plain};
 use crate::config::{Config, ConfigError, ConfigErrors, Overrides};
 
 /// Show the configuration with defaults filled in, or what is wrong with it
@@ -26,13 +27,13 @@ pub fn run(args: &CheckConfig) -> u8 {
         Config::load_for_run(&path, &overrides).map(|config| (path, config))
     });
     let (written, code) = match &loaded {
-        Ok((_, config)) if args.json => (writeln!(io::stdout(), "{}", config.to_json()), exit::FINE),
+        Ok((_, config)) if args.json => (json_line(&mut io::stdout(), &config.to_json()), exit::FINE),
         Ok((path, config)) => {
             let heading = format!("# {} with defaults filled in", path.display());
-            (write!(io::stdout(), "{heading}\n\n{}", config.to_toml()), exit::FINE)
+            (write!(io::stdout(), "{}", plain(&format!("{heading}\n\n{}", config.to_toml()))), exit::FINE)
         }
-        Err(errors) if args.json => (writeln!(io::stdout(), "{}", to_json(errors)), exit::CONFIG),
-        Err(errors) => (writeln!(io::stderr(), "{errors}"), exit::CONFIG),
+        Err(errors) if args.json => (json_line(&mut io::stdout(), &to_json(errors)), exit::CONFIG),
+        Err(errors) => (writeln!(io::stderr(), "{}", plain(&errors.to_string())), exit::CONFIG),
     };
     match written {
         // Somebody who closes the pipe has seen enough.

@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 
 use super::exit;
 use super::say::{complain, say};
-use crate::config::{Config, Overrides, limits::defaults};
+use crate::config::{Config, Overrides, limits::defaults, reload::socket_of};
 use crate::ingest::listener::ADMIN;
 
 /// How long an agent may take to answer a question.
@@ -52,6 +52,15 @@ impl Target {
             // An application's user need not be able to read the configuration.
             Err(_) => Ok(PathBuf::from(defaults::SOCKET_PATH)),
         }
+    }
+
+    /// The socket of an agent that runs, though the configuration may have become wrong meanwhile.
+    pub fn socket_of_running(&self) -> Result<PathBuf, String> {
+        if let Some(socket) = &self.socket {
+            return Ok(socket.clone());
+        }
+        let overrides = Overrides::from_env(|name| std::env::var_os(name)).map_err(|e| e.to_string())?;
+        Ok(overrides.socket.clone().unwrap_or_else(|| socket_of(&overrides.config_path(self.config.as_deref()))))
     }
 
     /// The state directory that the configuration names.

@@ -1,6 +1,5 @@
 //! `meterd doctor`: before going live, what has to be right, and what to do where it is not.
 
-use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +7,8 @@ use std::sync::Arc;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::exit;
-use super::say::{complain, say};
+use super::say::{complain, on_one_line, plain, say};
+use super::terminal::{Paint, Terminal, print};
 use crate::agent::checks::machine;
 use crate::clock::SystemClock;
 use crate::config::{Config, Overrides};
@@ -52,16 +52,16 @@ pub fn run(args: &DoctorArgs) -> u8 {
     let (dimensions, heading) = (billed(&config), format!("product {}", config.product.code));
     let doctor = Doctor::new(config, machine(), Arc::new(SystemClock::default())).guessing();
     let progress = progress();
-    let findings = runtime.block_on(doctor.examine(&dimensions, &|step| progress.set_message(step.to_owned())));
+    let findings =
+        runtime.block_on(doctor.examine(&dimensions, &|step| progress.set_message(plain(step).into_owned())));
     progress.finish_and_clear();
     // A disk that hangs is not waited for once more.
     runtime.shutdown_background();
     if args.json {
         say!("{}", serde_json::to_value(&findings).unwrap_or_default());
     } else {
-        let colour =
-            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        say!("meterd doctor: {heading}\n\n{}", shown(&findings, colour).trim_end());
+        say!("meterd doctor: {heading}\n");
+        print(&shown(&findings, &Terminal::look()));
     }
     if findings.iter().any(|finding| finding.state == State::Fails) { exit::REFUSED } else { exit::FINE }
 }
@@ -78,25 +78,22 @@ fn progress() -> ProgressBar {
     bar
 }
 
-fn shown(findings: &[Finding], colour: bool) -> String {
+/// Lines that are harmless, some of them in colour.
+fn shown(findings: &[Finding], terminal: &Terminal) -> Vec<String> {
     let width = findings.iter().map(|finding| finding.check.chars().count()).max().unwrap_or(0);
-    let mut out = String::new();
+    let mut out = Vec::new();
     for Finding { check, state, found, remedy } in findings {
-        let (word, code) = match state {
-            State::Ok => ("ok", "32"),
-            State::Fails => ("fails", "31"),
-            State::Unknown => ("unknown", "33"),
+        let (word, paint) = match state {
+            State::Ok => ("ok", Paint::Good),
+            State::Fails => ("fails", Paint::Bad),
+            State::Unknown => ("unknown", Paint::Doubtful),
         };
-        let word = format!("{word:<7}");
-        let word = if colour { format!("\u{1b}[{code}m{word}\u{1b}[0m") } else { word };
-        // Writing into a string does not fail.
-        let _ = writeln!(out, "  {word}  {check:<width$}  {found}");
-        if let Some(remedy) = remedy {
-            let _ = writeln!(out, "           {:width$}  do: {remedy}", "");
-        }
+        let word = terminal.paint(paint, &format!("{word:<7}"));
+        out.push(format!("  {word}  {:<width$}  {}", on_one_line(check), on_one_line(found)));
+        out.extend(remedy.iter().map(|remedy| format!("           {:width$}  do: {}", "", on_one_line(remedy))));
     }
     let count = |wanted| findings.iter().filter(|finding| finding.state == wanted).count();
     let (ok, fails, unknown) = (count(State::Ok), count(State::Fails), count(State::Unknown));
-    let _ = writeln!(out, "\n{ok} ok, {fails} fails, {unknown} unknown");
+    out.extend([String::new(), format!("{ok} ok, {fails} fails, {unknown} unknown")]);
     out
 }

@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use serde_json::{Value, json};
 
 use super::exit;
-use super::say::complain;
+use super::say::{complain, json_line, on_one_line};
 use super::state_dir::StateDir;
 use crate::audit::describe::{self, KINDS, Names};
 use crate::disk::RealDisk;
@@ -78,7 +78,7 @@ impl Out<'_> {
             return Ok(());
         }
         self.left -= 1;
-        if self.args.json { writeln!(self.to, "{fields}") } else { writeln!(self.to, "{text}") }
+        if self.args.json { json_line(&mut self.to, fields) } else { writeln!(self.to, "{}", on_one_line(text)) }
     }
 
     fn wants(&self, kind: &str) -> bool {

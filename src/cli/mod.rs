@@ -1,6 +1,7 @@
 //! The command line: a file a command. The only place that prints.
 
 pub mod add;
+mod books;
 pub mod check_config;
 pub mod client;
 pub mod clock_flags;
@@ -11,9 +12,11 @@ pub mod doctor;
 pub mod exit;
 pub mod inspect;
 pub mod lessons;
+mod log;
 pub mod man;
 pub mod records;
 pub mod release;
+pub mod reload;
 pub mod run;
 mod say;
 pub mod scrub;
@@ -22,6 +25,7 @@ pub mod settle;
 pub mod simulate_aws;
 mod state_dir;
 pub mod status;
+mod terminal;
 pub mod verify;
 mod when;
 mod whose;
@@ -52,6 +56,7 @@ enum Command {
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
     Release(release::Release),
+    Reload(reload::Reload),
     Adopt(dispose::Adopt),
     Discard(dispose::Discard),
     Scrub(scrub::Scrub),
@@ -89,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Release(args) => release::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Adopt(args) => dispose::adopt(&args),
         Command::Discard(args) => dispose::discard(&args),
         Command::Scrub(args) => scrub::run(&args),

@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 
 use super::client::{Target, get};
 use super::exit;
-use super::say::complain;
+use super::say::{complain, json_line, on_one_line, plain};
 use super::when::hour;
 use crate::hour::Hour;
 use crate::rollup::state::Phase;
@@ -76,8 +76,7 @@ pub fn run(args: &Records) -> u8 {
 
 fn as_json(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
     for record in records {
-        serde_json::to_writer(&mut out, record)?;
-        writeln!(out)?;
+        json_line(&mut out, record)?;
     }
     Ok(())
 }
@@ -111,7 +110,7 @@ fn as_csv(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
             optional(&r.customer),
             optional(&r.license),
         ];
-        writeln!(out, "{}", fields.map(|f| csv_field(&f)).join(","))?;
+        writeln!(out, "{}", fields.map(|f| csv_field(&plain(&f))).join(","))?;
     }
     Ok(())
 }
@@ -137,10 +136,18 @@ fn as_table(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
         let what = match (&r.metering_record_id, &r.carried_into, &r.last_error) {
             (Some(id), _, _) => format!("record {id}"),
             (_, Some(hour), _) => format!("carried into {hour}"),
-            (_, _, Some(error)) => error.clone(),
+            (_, _, Some(error)) => error.to_owned(),
             _ => String::new(),
         };
-        writeln!(out, "{:<20}  {customer}{:<15} {:>10}  {:<9} {what}", r.hour, r.dimension, r.quantity, r.state)?;
+        writeln!(
+            out,
+            "{:<20}  {customer}{:<15} {:>10}  {:<9} {}",
+            r.hour,
+            on_one_line(&r.dimension),
+            r.quantity,
+            r.state,
+            on_one_line(&what)
+        )?;
     }
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! `meterd run`: the agent.
 
-use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use sd_notify::{NotifyState, notify, watchdog_enabled};
 
 use super::clock_flags::ClockFlags;
 use super::exit;
+use super::log::{Log, is_journal};
 use super::say::complain;
 use crate::agent::run::{self as agent, Launch, Stage};
 use crate::clock::{Clock, FastClock, SystemClock};
@@ -51,9 +51,20 @@ pub struct Run {
 
 /// Runs the agent; returns the exit code.
 pub fn run(args: &Run) -> u8 {
-    log_to_stderr();
-    match start(args) {
+    let clock = match args.dev {
+        true => Arc::new(FastClock::new(SystemClock::default().now(), args.speed)),
+        false => args.clock.clock(),
+    };
+    let log = Log::begin(Arc::clone(&clock));
+    let ended = start(args, clock);
+    log.end();
+    match ended {
         Ok(()) => exit::FINE,
+        // With its priority, a line a mistake.
+        Err((code, message)) if is_journal() => {
+            message.lines().for_each(|line| tracing::error!("{line}"));
+            code
+        }
         Err((code, message)) => {
             complain!("meterd: {message}");
             code
@@ -63,10 +74,10 @@ pub fn run(args: &Run) -> u8 {
 
 type Failure = (u8, String);
 
-fn start(args: &Run) -> Result<(), Failure> {
+fn start(args: &Run, clock: Arc<dyn Clock>) -> Result<(), Failure> {
     let overrides = Overrides::from_env(|name| std::env::var_os(name)).map_err(config_failure)?;
     if args.dev {
-        return dev(args, &overrides);
+        return dev(args, clock, &overrides);
     }
     let path = overrides.config_path(args.config.as_deref());
     let config = Config::load_for_run(&path, &overrides).map_err(config_failure)?;
@@ -74,16 +85,15 @@ fn start(args: &Run) -> Result<(), Failure> {
         let message = "--clock-start and --clock-speed are for tests: set submit.endpoint_url to a loopback address";
         return Err((exit::USAGE, message.into()));
     }
-    serve(&config, args.clock.clock(), args.clock.is_set(), None)
+    let load = move |running: &Config| running.load_to_replace(&path, &overrides);
+    serve(&config, Launch { load: Some(Arc::new(load)), ..launch(clock, args.clock.is_set()) })
 }
 
-fn serve(
-    config: &Config,
-    clock: Arc<dyn Clock>,
-    own_clock: bool,
-    dummy_key: Option<&'static str>,
-) -> Result<(), Failure> {
-    let launch = Launch { clock, own_clock, dummy_key, watchdog: watchdog_enabled() };
+fn launch(clock: Arc<dyn Clock>, own_clock: bool) -> Launch {
+    Launch { clock, own_clock, dummy_key: None, load: None, watchdog: watchdog_enabled() }
+}
+
+fn serve(config: &Config, launch: Launch) -> Result<(), Failure> {
     let say = |stage: Stage<'_>| {
         // Outside systemd there is nobody to tell.
         let _ = match stage {
@@ -102,7 +112,7 @@ fn serve(
     agent::run(config, launch, &say).map_err(|error| (error.exit_code(), error.to_string()))
 }
 
-fn dev(args: &Run, overrides: &Overrides) -> Result<(), Failure> {
+fn dev(args: &Run, clock: Arc<dyn Clock>, overrides: &Overrides) -> Result<(), Failure> {
     if args.clock.is_set() {
         return Err((exit::USAGE, "--dev has a clock of its own: use --speed".into()));
     }
@@ -113,14 +123,13 @@ fn dev(args: &Run, overrides: &Overrides) -> Result<(), Failure> {
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("meterd-dev"));
     std::fs::create_dir_all(&dir).map_err(failed(&format!("making {}", dir.display())))?;
     let dir = dir.canonicalize().map_err(failed(&format!("finding {}", dir.display())))?;
-    let clock: Arc<dyn Clock> = Arc::new(FastClock::new(SystemClock::default().now(), args.speed));
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let aws = Simulation::start(nowhere, Arc::clone(&clock), Options::default())
         .map_err(|error| (exit::REFUSED, format!("the simulated AWS cannot listen on a loopback port: {error}")))?;
     let config = dev_config(args.config.as_deref(), overrides, &dir, aws.addr())?;
     complain!("a simulated AWS at http://{}, nothing leaves this machine; {} s an hour", aws.addr(), 3600 / args.speed);
     complain!("try: curl --unix-socket {} http://meterd/v1/usage -d '{}'", config.socket.path.display(), TRY);
-    serve(&config, clock, true, Some(DEV_KEY))
+    serve(&config, Launch { dummy_key: Some(DEV_KEY), ..launch(clock, true) })
 }
 
 const TRY: &str = r#"{"dimension":"requests","quantity":1}"#;
@@ -155,26 +164,4 @@ measure = "max"
 
 fn config_failure(errors: crate::config::ConfigErrors) -> Failure {
     (exit::CONFIG, errors.to_string())
-}
-
-/// One line a fact on stderr, where systemd's journal reads it. The journal has times of its own.
-fn log_to_stderr() {
-    let level = match std::env::var("METERD_LOG").as_deref() {
-        Ok("debug") => tracing::Level::DEBUG,
-        Ok("warn") => tracing::Level::WARN,
-        Ok("error") => tracing::Level::ERROR,
-        _ => tracing::Level::INFO,
-    };
-    let logging = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(level)
-        .with_target(false)
-        // A journal that is gone must not take the agent with it.
-        .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        logging.without_time().init();
-    } else {
-        logging.init();
-    }
 }

@@ -10,10 +10,11 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::books;
 use super::exit;
 use super::say::{complain, say};
 use super::state_dir::{Failure, StateDir};
-use super::status::table;
+use super::terminal::Terminal;
 use crate::agent::lock::{Lock, LockError};
 use crate::agent::recovery::INDEX_DIR;
 use crate::decimal::Amount;
@@ -127,7 +128,7 @@ fn refuse(args: &Scrub, dir: &str, unsent: &[Books]) {
     if args.json {
         say!("{}", json!({ "ok": false, "dir": dir, "unsent": books }));
     } else {
-        say!("{}", table(&books).trim_end());
+        say!("{}", books::shown(unsent, &Terminal::look()));
     }
 }
 

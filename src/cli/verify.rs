@@ -1,9 +1,10 @@
 //! `meterd verify`: every checksum and every sum of a state directory.
 
+use super::books;
 use super::exit;
 use super::say::{complain, say};
 use super::state_dir::StateDir;
-use super::status::table;
+use super::terminal::Terminal;
 use crate::audit::{self, Report};
 
 /// Check every checksum and every sum of a state directory
@@ -49,7 +50,7 @@ fn shown(report: &Report, dir: &str) {
     let records: Vec<String> =
         report.records.iter().filter(|(_, n)| **n > 0).map(|(state, n)| format!("{state} {n}")).collect();
     say!("records: {}", if records.is_empty() { "none".into() } else { records.join("  ") });
-    say!("\n{}", table(&serde_json::to_value(&report.books).unwrap_or_default()).trim_end());
+    say!("\n{}", books::shown(&report.books, &Terminal::look()));
     if report.recomputed {
         say!("(each sum was reached twice: by the agent's fold, and from the entries themselves)");
     }

@@ -15,6 +15,7 @@ mod names;
 mod not_built;
 mod overrides;
 mod raw;
+pub mod reload;
 mod show;
 mod table;
 mod words;
@@ -216,11 +217,15 @@ impl Config {
     /// Like [`Config::load`], with the environment's overrides, and refuses what this version cannot do yet: what `run`
     /// starts from and `check-config` judges by.
     pub fn load_for_run(path: &Path, overrides: &Overrides) -> Result<Config, ConfigErrors> {
+        Config::load_with_lines(path, overrides).map(|(config, _)| config)
+    }
+
+    fn load_with_lines(path: &Path, overrides: &Overrides) -> Result<(Config, raw::KeyLines), ConfigErrors> {
         let file_name = path.display().to_string();
         let (mut config, lines) = parse_with_lines(&read(path, &file_name)?, &file_name)?;
         ConfigErrors::unless_any(not_built::not_built(&config, &file_name, &lines), ())?;
         overrides.apply(&mut config);
-        Ok(config)
+        Ok((config, lines))
     }
 }
 

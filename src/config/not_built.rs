@@ -26,7 +26,6 @@ const NOT_BUILT: &[Entry] = &[
     ("socket.allow_users", Agent(|c| !c.socket.allow_users.is_empty()), "restrict who writes by name", "leave it out: socket.mode says who may write"),
     ("socket.allow_groups", Agent(|c| !c.socket.allow_groups.is_empty()), "restrict who writes by name", "leave it out: socket.mode says who may write"),
     ("socket.allow_read_users", Agent(|c| !c.socket.allow_read_users.is_empty()), "restrict who reads by name", "leave it out: who may write may read"),
-    ("alert.command", Agent(|c| !c.alert.command.is_empty()), "call a command", "leave it out, and watch `meterd status`"),
 ];
 
 /// One error for everything in `config` that this version cannot do.

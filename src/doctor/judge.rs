@@ -7,6 +7,7 @@ use super::network::{Reached, Trouble};
 use super::{Facts, Finding, Machine};
 use crate::config::{Config, Credentials, ProductKind};
 use crate::entry::Verdict;
+use crate::hour::span;
 use crate::status::SKEW_WARN_MS;
 use crate::submit::answer::Reply;
 use crate::submit::aws::Metadata;
@@ -65,8 +66,8 @@ impl Case<'_> {
         let by_role = self.config.submit.credentials == Credentials::Instance;
         if self.machine.is_ec2 && by_role {
             let remedy = format!(
-                "aws ec2 modify-instance-metadata-options --instance-id {} --http-endpoint enabled --http-tokens required \
-                 --http-put-response-hop-limit 2 (in a container metadata is one hop further away, hence the 2)",
+                "`aws ec2 modify-instance-metadata-options --instance-id {} --http-endpoint enabled --http-tokens required \
+                 --http-put-response-hop-limit 2` (in a container metadata is one hop further away, hence the 2)",
                 self.instance_id()
             );
             return Finding::fails(check, format!("this is EC2, and {silent}"), remedy);
@@ -127,8 +128,8 @@ impl Case<'_> {
             Metadata::Found(name) if by_role => name.lines().next().unwrap_or(name),
             Metadata::Absent if by_role => {
                 let remedy = format!(
-                    "attach an instance profile whose role has the statement {STATEMENT}: aws ec2 \
-                     associate-iam-instance-profile --instance-id {} --iam-instance-profile Name=PROFILE",
+                    "attach an instance profile, PROFILE, whose role has the statement {STATEMENT}: `aws ec2 \
+                     associate-iam-instance-profile --instance-id {} --iam-instance-profile Name=PROFILE`",
                     self.instance_id()
                 );
                 return Finding::fails(check, "no role is attached to the instance", remedy);
@@ -153,7 +154,7 @@ impl Case<'_> {
             Some(Err(why)) if !role.is_empty() => Finding::fails(
                 check,
                 format!("{role} is attached, and no credentials came: {why}"),
-                "see that the role exists and trusts ec2.amazonaws.com (aws iam get-role), then attach it again",
+                "see that the role exists and trusts ec2.amazonaws.com (`aws iam get-role`), then attach it again",
             ),
             Some(Err(why)) if by_role => {
                 Finding::unknown(check, format!("no credentials came: {why}"), "mend the line `instance` first")
@@ -178,8 +179,8 @@ impl Case<'_> {
             }
             ("AccessDenied" | "Unauthorized" | "NotAuthorized", role) => {
                 let remedy = format!(
-                    "aws iam put-role-policy --role-name {role} --policy-name meterd --policy-document \
-                     '{{\"Version\":\"2012-10-17\",\"Statement\":[{STATEMENT}]}}'"
+                    "give the role that right: `aws iam put-role-policy --role-name {role} --policy-name meterd \
+                     --policy-document '{{\"Version\":\"2012-10-17\",\"Statement\":[{STATEMENT}]}}'`"
                 );
                 Finding::fails(check, found, remedy)
             }
@@ -188,7 +189,7 @@ impl Case<'_> {
                 check,
                 found,
                 "instance metadata gives out credentials that are past their end: detach the instance profile and attach it \
-                 again (aws ec2 replace-iam-instance-profile-association)",
+                 again (`aws ec2 replace-iam-instance-profile-association`)",
             ),
             ("OptInRequired", _) => {
                 Finding::fails(check, found, "enable the Region for this account (AWS console, Account, AWS Regions)")
@@ -261,7 +262,7 @@ impl Case<'_> {
         Finding::fails(
             check,
             format!("this machine's clock is {} {side} AWS's{waits}", span(apart)),
-            "set it and keep it so: systemctl enable --now chrony (or systemd-timesyncd); on EC2 the time server is \
+            "set it and keep it so, by chrony or systemd-timesyncd: `timedatectl set-ntp true`; on EC2 the time server is \
              169.254.169.123",
         )
     }
@@ -376,15 +377,5 @@ impl Case<'_> {
             Metadata::Found(id) => id,
             _ => self.machine.name.as_deref().filter(|_| self.machine.is_ec2).unwrap_or("INSTANCE_ID"),
         }
-    }
-}
-
-/// `2 h 3 min`, `75 s`.
-fn span(span: Duration) -> String {
-    let minutes = (span.as_secs() + 30) / 60;
-    match (minutes / 60, minutes % 60) {
-        (0, 0..3) => format!("{} s", span.as_secs()),
-        (0, minutes) => format!("{minutes} min"),
-        (hours, minutes) => format!("{hours} h {minutes} min"),
     }
 }

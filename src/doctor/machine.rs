@@ -11,7 +11,7 @@ use nix::unistd::{Gid, Group, Uid, User, geteuid};
 
 use super::Finding;
 use crate::config::{self, Config};
-use crate::disk::{RealDisk, file_system, is_full, may_write};
+use crate::disk::{RealDisk, file_system, is_full, may_run, may_write};
 use crate::wal::spares::room_wanted;
 
 /// What is written for a try: as much as the log writes at least.
@@ -50,14 +50,32 @@ pub(super) fn disk(state: &config::State) -> Finding {
     match try_writing(standing) {
         Ok(()) => Finding::ok("disk", format!("{where_it_is}; written and synced")),
         Err(error) if is_full(&error) => {
-            Finding::fails("disk", format!("{where_it_is}: {error}"), "free some space or inodes (df -h; df -i)")
+            Finding::fails("disk", format!("{where_it_is}: {error}"), "free some space or inodes: `df -h`, `df -i`")
         }
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-            let remedy = "find out why its file system is read-only (dmesg), and mount it writable";
+            let remedy = "find out why its file system is read-only (`dmesg`), and mount it writable";
             Finding::fails("disk", format!("{where_it_is}: {error}"), remedy)
         }
         Err(error) => unreadable("disk", standing, &error),
     }
+}
+
+/// Looks at the alert command, where there is one.
+pub(super) fn alert(alert: &config::Alert) -> Option<Finding> {
+    let program = Path::new(alert.command.first()?);
+    let shown = program.display();
+    let mend = "name an executable file in alert.command; a script begins with #!";
+    Some(match (fs::metadata(program), may_run(program)) {
+        (Ok(found), _) if !found.is_file() => Finding::fails("alert", format!("{shown} is no file"), mend),
+        (Ok(_), Ok(())) => Finding::ok("alert", format!("{shown} can be executed")),
+        (Err(error), _) | (_, Err(error))
+            if error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root() =>
+        {
+            let remedy = "run this as root or as the agent's own user (sudo -u meterd meterd doctor)";
+            Finding::unknown("alert", format!("{shown}: {error}"), remedy)
+        }
+        (Err(error), _) | (_, Err(error)) => Finding::fails("alert", format!("{shown}: {error}"), mend),
+    })
 }
 
 /// The nearest of `dir` and the directories above it that is there.
@@ -95,7 +113,7 @@ pub(super) fn socket(config: &Config) -> Finding {
             Finding::fails(
                 "socket",
                 what,
-                format!("move it away, or choose another socket.path: mv {shown} {shown}.old"),
+                format!("move it away, or choose another socket.path: `mv {shown} {shown}.old`"),
             )
         }
         Ok(found) => existing_socket(config, dir, &found),
@@ -111,14 +129,14 @@ fn existing_socket(config: &Config, dir: &Path, found: &Metadata) -> Finding {
             return Finding::unknown(
                 "socket",
                 what,
-                format!("run this as root, or join its group: usermod -aG {group} USER"),
+                format!("run this as root, or join its group: `usermod -aG {group} USER`"),
             );
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             return Finding::ok("socket", format!("{shown} was left behind: the agent replaces it when it starts"));
         }
         Err(error) => {
-            let remedy = "see the agent's journal (journalctl -u meterd); restart it if it stays so";
+            let remedy = "see the agent's journal (`journalctl -u meterd`); restart it if it stays so";
             return Finding::fails("socket", format!("{shown}: {error}"), remedy);
         }
         Ok(answer) => answer,
@@ -126,7 +144,7 @@ fn existing_socket(config: &Config, dir: &Path, found: &Metadata) -> Finding {
     if mode != wanted {
         let what = format!("{shown} has mode {mode:04o}, socket.mode is {wanted:04o}");
         let remedy = format!(
-            "set SocketMode={wanted:04o} in meterd.socket (systemctl edit meterd.socket), or restart the agent"
+            "set SocketMode={wanted:04o} in meterd.socket (`systemctl edit meterd.socket`), or restart the agent"
         );
         return Finding::fails("socket", what, remedy);
     }
@@ -134,7 +152,7 @@ fn existing_socket(config: &Config, dir: &Path, found: &Metadata) -> Finding {
     let enter = fs::metadata(dir).map(|dir| dir.permissions().mode()).unwrap_or(0o111);
     if (mode & 0o006 != 0 && enter & 0o001 == 0) || (mode & 0o060 != 0 && enter & 0o011 == 0) {
         let what = format!("{} lets nobody through to the socket", dir.display());
-        return Finding::fails("socket", what, format!("chmod a+x {}", dir.display()));
+        return Finding::fails("socket", what, format!("let everybody through: `chmod a+x {}`", dir.display()));
     }
     let who = match mode & 0o006 {
         0 => format!("user {} and members of group {} may write", user(found.uid()), group(found.gid())),
@@ -162,12 +180,14 @@ fn unreadable(check: &str, path: &Path, error: &io::Error) -> Finding {
     let found = format!("{}: {error}", path.display());
     match error.kind() {
         // Whether the agent may is not this user's to find out.
-        io::ErrorKind::PermissionDenied if !geteuid().is_root() => {
-            Finding::unknown(check, found, "run this as root or as the agent's own user (sudo -u meterd meterd doctor)")
-        }
+        io::ErrorKind::PermissionDenied if !geteuid().is_root() => Finding::unknown(
+            check,
+            found,
+            "run this as root or as the agent's own user (`sudo -u meterd meterd doctor`)",
+        ),
         io::ErrorKind::PermissionDenied => Finding::fails(check, found, "let the agent's user write there"),
         io::ErrorKind::NotADirectory => Finding::fails(check, found, "move the file away, or choose another directory"),
-        _ => Finding::fails(check, found, "check the disk and its file system (dmesg)"),
+        _ => Finding::fails(check, found, "check the disk and its file system: `dmesg`"),
     }
 }
 

@@ -153,7 +153,10 @@ impl Doctor {
 
     async fn examine_machine(&self) -> Vec<Finding> {
         let config = self.config.clone();
-        let looked = tokio::task::spawn_blocking(move || vec![machine::disk(&config.state), machine::socket(&config)]);
+        let looked = tokio::task::spawn_blocking(move || {
+            let alert = machine::alert(&config.alert);
+            [machine::disk(&config.state), machine::socket(&config)].into_iter().chain(alert).collect::<Vec<_>>()
+        });
         match tokio::time::timeout(MACHINE_TIMEOUT, looked).await {
             Ok(Ok(findings)) => findings,
             _ => {

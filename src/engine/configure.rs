@@ -1,10 +1,11 @@
 //! The configuration in force, as the log has it: written down when it changes.
 
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, Options};
 use crate::config::Measure;
 use crate::disk::Disk;
 use crate::entry::{DimensionId, Entry, Rules, Setup};
 use crate::hour::Timestamp;
+use crate::rollup::state::Phase;
 use crate::wal::spares::Need;
 
 /// Most dimensions that one log can ever know, renamed and removed ones included.
@@ -34,8 +35,49 @@ impl Known {
 }
 
 impl<D: Disk> Engine<D> {
+    /// Puts another configuration in force, between two increments: all of it, or on an error nothing. What only a start
+    /// can change stays as it is: the instance, the length of segments, what kind of log this is. Durable when it
+    /// returns.
+    pub fn reconfigure(&mut self, options: Options, now: Timestamp) -> Result<(), EngineError> {
+        self.flush_building(now)?;
+        // An uptime that begins here is metered from this moment on, and not from the last such entry, minutes ago.
+        self.alive(false)?;
+        let Options { saas, instance, segment_bytes, purpose, judge_clock, threads, .. } = self.options.clone();
+        let options = Options { saas, instance, segment_bytes, purpose, judge_clock, threads, ..options };
+        // What AWS refused may be mended by it, and is tried again at once, as after a start.
+        let refused: Vec<_> =
+            self.state.records.iter().filter(|(_, r)| r.phase == Phase::Held).map(|(k, _)| *k).collect();
+        let before = std::mem::replace(&mut self.options, options);
+        if let Err(error) = self.configure(now) {
+            self.options = before;
+            return Err(error);
+        }
+        for key in &refused {
+            self.outbox.forget(key);
+            self.dispatch.forget(key);
+        }
+        self.retention.keep(self.options.retain);
+        Ok(self.commit(now)?)
+    }
+
     /// Writes the configuration down if it differs from what the log says.
     pub(super) fn configure(&mut self, now: Timestamp) -> Result<(), EngineError> {
+        let setup = self.setup(now)?;
+        let names = setup.dimensions.iter().map(|(id, rules)| (rules.name.clone(), Known::new(*id, rules))).collect();
+        if !self.is_in_force(&setup) {
+            self.say_what_changes(&setup);
+            self.record(&Entry::Setup(setup), Need::Control, now)?;
+        }
+        self.names = names;
+        let reported = self.names.iter().filter(|(_, known)| known.not_reported.is_none());
+        let mut listed: Vec<&str> = reported.map(|(name, _)| name.as_str()).collect();
+        listed.sort_unstable();
+        self.listed = listed.join(", ");
+        Ok(())
+    }
+
+    /// What is configured, as the log has it.
+    fn setup(&self, now: Timestamp) -> Result<Setup, EngineError> {
         let mut next = self.state.dimensions.len();
         let mut dimensions = Vec::new();
         for rules in &self.options.dimensions {
@@ -48,12 +90,7 @@ impl<D: Disk> Engine<D> {
         if next > DIMENSIONS_EVER_MAX {
             return Err(EngineError::TooManyDimensions(self.state.dimensions.len()));
         }
-        self.names = dimensions.iter().map(|(id, rules)| (rules.name.clone(), Known::new(*id, rules))).collect();
-        let reported = dimensions.iter().filter(|(_, rules)| Known::not_reported(rules).is_none());
-        let mut listed: Vec<&str> = reported.map(|(_, rules)| rules.name.as_str()).collect();
-        listed.sort_unstable();
-        self.listed = listed.join(", ");
-        let setup = Setup {
+        Ok(Setup {
             at: now,
             product_code: self.options.product_code.clone(),
             // Only an entry of its own changes the name of a log that has one: see `whose`.
@@ -63,12 +100,7 @@ impl<D: Disk> Engine<D> {
             late: self.options.late,
             zero_records: self.options.zero_records,
             region: self.options.region.clone(),
-        };
-        if !self.is_in_force(&setup) {
-            self.say_what_changes(&setup);
-            self.record(&Entry::Setup(setup), Need::Control, now)?;
-        }
-        Ok(())
+        })
     }
 
     /// Says what a changed configuration does to usage under way.

@@ -15,6 +15,7 @@ mod ending;
 mod error;
 mod failing;
 mod keys;
+mod misnamed;
 mod options;
 mod recover;
 mod refused;
@@ -33,6 +34,7 @@ pub use customers::SAAS;
 pub use ending::{EndSeen, EndUnderWay};
 pub use error::EngineError;
 pub use failing::Failing;
+pub use misnamed::Misnamed;
 pub use options::Options;
 pub use recover::read_only;
 pub use release::Gone;
@@ -92,6 +94,7 @@ pub struct Engine<D: Disk> {
     batches: tally::Batches,
     /// What writers were told; kept by whoever tells them.
     pub tally: Tally,
+    misnamed: Option<Misnamed>,
     deadlines: deadlines::Deadlines,
     retention: retain::Retention<D>,
     /// What the clocks said last.
@@ -152,6 +155,7 @@ impl<D: Disk> Engine<D> {
             aws: sending::AwsSeen::default(),
             batches,
             tally: Tally::default(),
+            misnamed: None,
             deadlines: deadlines::Deadlines::default(),
             retention,
             reading,

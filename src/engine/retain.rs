@@ -126,6 +126,13 @@ impl<D: Disk> Retention<D> {
         })
     }
 
+    /// Keeps segments for so long from here on.
+    pub(super) fn keep(&mut self, span: Duration) {
+        if self.keep != span {
+            (self.keep, self.looked_at) = (span, None);
+        }
+    }
+
     /// Takes in that it was `moment` once, by AWS's word.
     pub(super) fn confirm(&mut self, moment: Timestamp) {
         self.confirmed = self.confirmed.max(Some(moment));

@@ -84,12 +84,14 @@ impl<D: Disk> Engine<D> {
     /// Takes one increment.
     pub fn take(&mut self, peer: Peer, new: &NewIncrement<'_>, now: Timestamp) -> Result<Taken, Refusal> {
         let taken = self.take_one(peer, new, now);
+        self.remember_misnamed(peer, std::slice::from_ref(new), &taken, now);
         self.or_full(peer, taken, now)
     }
 
     /// Takes all increments of an array, or none.
     pub fn take_all(&mut self, peer: Peer, news: &[NewIncrement<'_>], now: Timestamp) -> Result<Taken, Refusal> {
         let taken = self.take_each(peer, news, now);
+        self.remember_misnamed(peer, news, &taken, now);
         self.or_full(peer, taken, now)
     }
 

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::others;
+use super::{others, with_person};
 use crate::config::Late;
 use crate::disk::Disk;
 use crate::engine::Engine;
-use crate::entry::Hold;
-use crate::hour::Timestamp;
+use crate::hour::{Timestamp, span};
 use crate::index::Behind;
 use crate::rollup::books::Books;
 use crate::rollup::state::{Phase, RecordState};
@@ -20,6 +19,8 @@ const AWS_FAILING_WARN: Duration = Duration::from_secs(30 * 60);
 const PENDING_WARN: Duration = Duration::from_secs(3600);
 /// Clocks further apart than this are worth a look.
 pub const SKEW_WARN_MS: i64 = 60_000;
+/// How long a person is told of usage that was refused under an unknown name, after the last of it.
+const MISNAMED_SHOWN: Duration = Duration::from_secs(3600);
 /// A sync slower than this is worth a look.
 const SYNC_WARN: Duration = Duration::from_secs(1);
 
@@ -30,15 +31,12 @@ pub struct Attention {
     pub code: &'static str,
     /// What is the matter.
     pub message: String,
-    /// What to do.
+    /// What to do. Between backticks stand commands, each with what it is for before it.
     #[serde(rename = "do")]
     pub remedy: String,
     /// Since when, where that is known.
     pub since: Option<String>,
 }
-
-/// Whether a record waits for a person for one certain reason.
-type Waits = fn(&RecordState) -> bool;
 
 /// All that needs a person now, the worst first.
 pub(super) fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Timestamp) -> Vec<Attention> {
@@ -49,24 +47,34 @@ pub(super) fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Times
         list.push(Attention { code, message, remedy: remedy.to_owned(), since });
     };
     if let Some(why) = engine.log().poisoned() {
-        add("log_poisoned", why.to_owned(), "check the disk; a restart goes through recovery", None);
+        add(
+            "log_poisoned",
+            why.to_owned(),
+            "check the disk: `dmesg`; a restart goes through recovery: `systemctl restart meterd`",
+            None,
+        );
     }
     if let Some(wrong) = books.iter().find(|b| !b.balanced()) {
         let message = format!("the books of {} do not balance: {}", wrong.dimension, wrong.explained());
         add(
             "books_unbalanced",
             message,
-            "run `meterd verify`, keep the state directory as it is, and report this",
+            "keep the state directory as it is, and report this with what `meterd verify` says",
             None,
         );
     }
     for gap in &engine.report().gaps {
         let message = format!("segment {} is damaged from byte {} to {}", gap.segment, gap.span.from, gap.span.to);
-        add("log_damaged", message, "copies are in quarantine/ of the state directory; check the disk", None);
+        add(
+            "log_damaged",
+            message,
+            "copies are in quarantine/ of the state directory; what was lost: `meterd verify`; check the disk: `dmesg`",
+            None,
+        );
     }
-    let free_some = "free some space on the state directory's disk; it heals by itself";
+    let free_some = "free some space on the state directory's disk, then it goes on by itself; how full it is: `df -h`";
     if let Some(why) = engine.retention_failure() {
-        let remedy = "run `meterd verify`; old segments are kept until a restart";
+        let remedy = "old segments are kept until a restart; what is wrong with them: `meterd verify`";
         add("retention_stopped", why.to_owned(), remedy, None);
     }
     if engine.disk_full() {
@@ -80,7 +88,12 @@ pub(super) fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Times
     others::attention(state, &mut add);
     if state.name().is_none() {
         let message = "the instance's id is not known yet: usage is taken, nothing is sealed or sent".into();
-        add("instance_unknown", message, "check that instance metadata can be reached, or set instance.id", None);
+        add(
+            "instance_unknown",
+            message,
+            "see why instance metadata does not tell it: `meterd doctor`; or set instance.id in the configuration",
+            None,
+        );
     }
     if let Some(doubt) = &state.clocks.doubt {
         let message = format!(
@@ -88,8 +101,8 @@ pub(super) fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Times
              is sealed and no record sent until it is confirmed",
             doubt.reading.at, doubt.expected
         );
-        let remedy =
-            "set the clock (chrony or systemd-timesyncd), and see that AWS can be reached: its answer confirms it";
+        let remedy = "let a time daemon (chrony or systemd-timesyncd) set the clock: `timedatectl set-ntp true`; then it goes on by \
+             itself, or with AWS's next answer; whether AWS can be reached: `meterd doctor`";
         add("clock_doubt", message, remedy, Some(doubt.reading.at));
     }
     if let Some(ending) = engine.ending() {
@@ -101,54 +114,15 @@ pub(super) fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Times
             }
             None => "its last hour cannot be closed yet".to_owned(),
         };
-        let remedy = "if it lives on: `meterd seal --cancel`; usage goes into the next hour then";
+        let remedy = "nothing, if it ends; if it lives on, call the end off, and usage goes into the next hour: `meterd seal --cancel`";
         add("ending", format!("this instance ends ({}): {hour}", ending.why), remedy, Some(ending.since));
     }
     aws_attention(engine, now, &mut add);
-    let with_person: [(Waits, _, _, _); 5] = [
-        (
-            |r| r.phase == Phase::Conflict,
-            "conflict",
-            "AWS holds another quantity for an hour",
-            "compare with AWS's records (CloudTrail), then `meterd settle HOUR DIMENSION accepted|carry|write-off`",
-        ),
-        (
-            |r| r.phase == Phase::InDoubt,
-            "in_doubt",
-            "AWS may hold a record that it never acknowledged",
-            "look it up in AWS's records (CloudTrail), then `meterd settle HOUR DIMENSION accepted|carry|write-off`",
-        ),
-        (
-            |r| r.is_held_back() && r.record.hold == Some(Hold::Damaged),
-            "damaged",
-            "the disk lost entries of an hour: its record may have been sent before, and otherwise",
-            "compare with AWS's records (CloudTrail), then `meterd release HOUR DIMENSION` or `meterd settle`",
-        ),
-        (
-            |r| r.is_held_back() && r.record.hold != Some(Hold::Damaged),
-            "spike",
-            "a record is above its dimension's hold_above and waits for a person",
-            "make sure that the usage is real, then `meterd release HOUR DIMENSION [--at-most N]`; see `meterd records`",
-        ),
-        (
-            |r| r.phase == Phase::Held && !r.is_held_back(),
-            "held",
-            "AWS refuses a record as it is",
-            "see `meterd records --state held` for AWS's words; a changed configuration tries it again, as does `meterd settle \
-             HOUR DIMENSION retry`; was the dimension mistyped: `meterd settle HOUR DIMENSION carry --to NAME`",
-        ),
-    ];
-    for (is_one, code, what, remedy) in with_person {
-        let mut found = state.records.values().filter(|r| is_one(r)).peekable();
-        if let Some(first) = found.peek() {
-            let (name, since) = (describe(first), first.last_attempt.or(Some(first.record.key.hour.end())));
-            let message = format!("{what}: {name}{}", more(found.count()));
-            add(code, message, remedy, since);
-        }
-    }
+    with_person::attention(state, &mut add);
+    misnamed(engine, now, &mut add);
     if engine.log().slowest_sync() > SYNC_WARN {
         let message = format!("a sync took {} ms; answers wait for it", engine.log().slowest_sync().as_millis());
-        add("disk_slow", message, "check the load of the state directory's disk", None);
+        add("disk_slow", message, "check the load of the state directory's disk: `iostat -x 1 5`", None);
     }
     list
 }
@@ -191,26 +165,43 @@ fn aws_attention<D: Disk>(
     if let Some(error) = &aws.last_error {
         if aws.blocked {
             let remedy = if engine.options().saas {
-                "check the credentials (they need aws-marketplace:BatchMeterUsage on *), product.code and the clock"
+                "usage is kept meanwhile; check the credentials (they need aws-marketplace:BatchMeterUsage on *), product.code \
+                 and the clock: `meterd doctor`"
             } else {
-                "check the instance's role (it needs aws-marketplace:MeterUsage on *) and the clock"
+                "usage is kept meanwhile; check the instance's role (it needs aws-marketplace:MeterUsage on *) and the clock: \
+                 `meterd doctor`"
             };
-            add("aws_blocked", error.clone(), remedy, aws.failing_since);
+            add("aws_blocked", format!("AWS does not let this instance meter: {error}"), remedy, aws.failing_since);
         } else if aws.unknown_answer {
-            let remedy = "a newer meterd may know this answer; until then the record is tried again";
-            add("aws_unknown_answer", error.clone(), remedy, aws.failing_since);
+            let remedy = "the record is tried again by itself; a newer meterd may know this answer, look for one; this one is: `meterd \
+                          --version`";
+            add(
+                "aws_unknown_answer",
+                format!("AWS gives an answer that is not known here: {error}"),
+                remedy,
+                aws.failing_since,
+            );
         } else if aws.failing_since.is_some_and(|since| now.since(since) >= AWS_FAILING_WARN) {
-            let remedy = "check the route to metering.marketplace.REGION.amazonaws.com";
-            add("aws_unreachable", error.clone(), remedy, aws.failing_since);
+            let remedy = "usage is kept meanwhile, and sent by itself when AWS answers; where the way to it is broken: `meterd doctor`";
+            add(
+                "aws_unreachable",
+                format!("AWS does not answer, or cannot be reached: {error}"),
+                remedy,
+                aws.failing_since,
+            );
         }
     }
     if aws.clock_refused
         || (engine.options().judge_clock && aws.clock_skew_ms.is_some_and(|ms| ms.abs() > SKEW_WARN_MS))
     {
+        let set_clock =
+            "let a time daemon (chrony or systemd-timesyncd) set this machine's clock: `timedatectl set-ntp true`";
         let waits = if engine.doubts_clock() { "; records wait until they agree" } else { "" };
         let apart = aws.clock_skew_ms.unwrap_or(0);
-        let message = format!("AWS's clock and this machine's differ by {apart} ms{waits}");
-        add("clock_skew", message, "set this machine's clock (chrony or systemd-timesyncd)", None);
+        let side = if apart > 0 { "behind" } else { "ahead of" };
+        let apart = span(Duration::from_millis(apart.unsigned_abs()));
+        let message = format!("this machine's clock is {apart} {side} AWS's{waits}");
+        add("clock_skew", message, set_clock, None);
     }
     if let Some((key, deadline)) = state.fresh_deadline()
         && now.since(key.hour.end()) > PENDING_WARN
@@ -224,23 +215,49 @@ fn aws_attention<D: Disk>(
     let mut waiting: Vec<&RecordState> = state.records.values().filter(|r| r.phase == Phase::Pending).collect();
     waiting.retain(|r| now.since(r.record.key.hour.end()) > PENDING_WARN);
     if let Some(first) = waiting.first() {
-        let left = first.deadline(state.window).since(now).as_secs();
+        let left = span(first.deadline(state.window).since(now));
         let then = match state.late {
             Late::CarryForward => "its units go into a later record",
             Late::Expire => "it expires",
         };
-        let message = format!("{} is not accepted yet{}; in {left} s {then}", describe(first), more(waiting.len()));
-        add("deadline", message, "see aws.last_error", Some(first.record.key.hour.end()));
+        let message = format!("{} is not accepted yet{}; in {left} {then}", describe(first), more(waiting.len()));
+        let remedy = "mend what keeps it from AWS; every record that waits, with AWS's last words: `meterd records --state \
+                      pending`";
+        add("deadline", message, remedy, Some(first.record.key.hour.end()));
     }
 }
 
-fn describe(record: &RecordState) -> String {
+/// Usage under a name that nobody configured.
+fn misnamed<D: Disk>(
+    engine: &Engine<D>,
+    now: Timestamp,
+    add: &mut impl FnMut(&'static str, String, &str, Option<Timestamp>),
+) {
+    let Some(seen) = engine.misnamed().filter(|seen| now.since(seen.last) < MISNAMED_SHOWN) else { return };
+    // What stands between backticks in `do` is a command for a person to type: a writer must not be able to put one there.
+    let name = seen.name.replace('`', "'");
+    let times = if seen.count == 1 { "once".to_owned() } else { format!("{} times", seen.count) };
+    let message = format!(
+        "usage of {name:?}, which is no configured dimension, was refused {times}, the last by user {} (process {}) at {}: \
+         nobody is billed for it",
+        seen.by.uid, seen.by.pid, seen.last
+    );
+    let meant = seen.meant.as_ref().map_or_else(String::new, |meant| format!(" (did it mean {meant:?}?)"));
+    let remedy = format!(
+        "write the dimension's configured name in that program{meant}; or, if AWS's listing has this one, add it to the \
+         configuration, [[dimension]] name = {name:?}, and then: `systemctl restart meterd`; this message goes away an hour \
+         after the last such usage"
+    );
+    add("unknown_dimension", message, &remedy, Some(seen.first));
+}
+
+pub(super) fn describe(record: &RecordState) -> String {
     let request = &record.record.request;
     let whose = record.record.key.account().and_then(|_| request.buyer());
     let whose = whose.map_or_else(String::new, |buyer| format!(" of customer {}", buyer.word()));
     format!("{} {}{whose}", request.dimension, record.record.key.hour)
 }
 
-fn more(count: usize) -> String {
+pub(super) fn more(count: usize) -> String {
     if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() }
 }

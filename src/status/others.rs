@@ -27,8 +27,9 @@ pub(super) fn attention(state: &State, add: &mut impl FnMut(&'static str, String
             message += &format!("; {in_doubt} more may have reached AWS");
         }
         let remedy = format!(
-            "does this instance replace {name} (its disk was moved here): `meterd adopt {name}`, and it is billed with this \
-             instance's next records; is this a copy, and {name} bills it itself: `meterd discard {name}`"
+            "say which it is; this instance replaces {name}, whose disk was moved here, and bills that usage with its own \
+             next records: `meterd adopt {name}`; or this is a copy, and {name} goes on elsewhere and bills it itself: \
+             `meterd discard {name}`"
         );
         add("other_instance", message, &remedy, other.clocks.trusted.map(|reading| reading.at));
     }

@@ -12,9 +12,9 @@ use crate::world::{Agent, NOON, World, units, wait_until};
 /// An hour in six seconds.
 const SPEED: u32 = 600;
 const REQUESTS: &str = "[[dimension]]\nname = \"requests\"\n";
-const NOWHERE: &str = "http://127.0.0.1:9";
+pub const NOWHERE: &str = "http://127.0.0.1:9";
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -27,7 +27,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn configure(world: &World, aws: &str, instance: &str) {
+pub fn configure(world: &World, aws: &str, instance: &str) {
     world.configure(aws, REQUESTS, "", "");
     let text = fs::read_to_string(world.config()).unwrap().replace("i-test", instance);
     fs::write(world.config(), text).unwrap();
@@ -40,7 +40,7 @@ fn start<'w>(world: &'w World, key: &str) -> Agent<'w> {
     world.start_with(command)
 }
 
-fn use_it(agent: &Agent<'_>, quantity: u64) {
+pub fn use_it(agent: &Agent<'_>, quantity: u64) {
     let answer = agent.tell(&format!(r#"{{"dimension":"requests","quantity":{quantity}}}"#));
     assert_eq!(answer["ok"], true, "{answer}");
 }

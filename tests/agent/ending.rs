@@ -189,7 +189,7 @@ fn asked_twice_and_killed_before_it_is_sent_it_is_billed_once() {
     add(&agent, 6);
     assert_eq!(agent.status()["open_hour"]["hour"], "2026-11-21T13:00:00Z");
     let status = world.run(&["status"]);
-    assert!(status.stdout.contains("2026-11-21T13:00:00Z: (the one before it was closed early)"), "{status:?}");
+    assert!(status.stdout.contains("2026-11-21 13:00 to 14:00 UTC (the one before it was closed early)"), "{status:?}");
     // Of a sealed hour a sum is late, and a level cannot be moved.
     let stamped = |line: Value| agent.tell(&line.to_string());
     let late = stamped(json!({ "dimension": "requests", "quantity": 2, "at": "2026-11-21T12:29:00Z" }));

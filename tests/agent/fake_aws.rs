@@ -46,6 +46,13 @@ impl FakeAws {
         aws
     }
 
+    /// `meterd simulate-aws` where one was before that is gone, and that knows nothing of it.
+    pub fn again(world: &World, url: &str) -> FakeAws {
+        let mut command = world.meterd(&["simulate-aws", "--listen", url.strip_prefix("http://").unwrap()]);
+        command.args(world.clock.flags());
+        FakeAws::listening(command)
+    }
+
     /// The endpoint that no code of the agent has a part in; none where Python or botocore is missing.
     pub fn endpoint(clock: &mut TestClock, flags: &[&str]) -> Option<FakeAws> {
         let imports = Command::new("python3").args(["-c", "import botocore.loaders, botocore.validate"]).output();

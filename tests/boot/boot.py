@@ -216,6 +216,27 @@ class Proof:
         self.balance()
         return f"{starts} starts in 8 s with somebody knocking; mended and restarted, it takes usage again"
 
+    def a_reload_says_what_is_wrong_and_an_alert_leaves_the_sandbox(self):
+        config = self.machine.root / "etc/meterd/meterd.toml"
+        before = self.machine.show("meterd.service", "MainPID")
+        alert = CONFIG + '[alert]\ncommand = ["/usr/bin/logger", "-t", "meterd-alert"]\n'
+        config.write_text(alert)
+        self.machine.run("systemctl", "reload", "meterd.service")
+        config.write_text(alert + "nonsense = 1\n")
+        self.machine.run("systemctl", "reload", "meterd.service", check=False)
+        errors = self.machine.run("journalctl", "-b", "-u", "meterd.service", "-p", "err", "-o", "cat", "--no-pager")
+        assert "nonsense" in errors, errors
+        told = lambda: self.machine.run("journalctl", "-b", "-t", "meterd-alert", "-o", "cat", "--no-pager", check=False)
+        _, took = wait_for("the alert is in the journal", lambda: "config_refused" in told())
+        config.write_text(CONFIG)
+        self.machine.run("systemctl", "reload", "meterd.service")
+        state = self.machine.show("meterd.service", "ActiveState")
+        assert state == {"ActiveState": "active"} and self.machine.show("meterd.service", "MainPID") == before, state
+        assert Socket(self.machine.socket).ask(ONE)["ok"]
+        self.counted += 1
+        self.balance()
+        return f"refused with its line in `journalctl -p err`; told by logger after {took:.1f} s; the same process goes on"
+
     def a_broken_disk_does_not_spin_and_is_not_given_up(self):
         self.machine.run("systemctl", "stop", "meterd.service")
         self.drop_in("[Service]\nExecStart=\nExecStart=/bin/sh -c 'exit 74'\n")
@@ -399,6 +420,7 @@ def main():
             proof.a_stopped_process_starves_the_watchdog,
             proof.a_disk_that_stalls,
             proof.a_wrong_configuration_does_not_spin,
+            proof.a_reload_says_what_is_wrong_and_an_alert_leaves_the_sandbox,
             proof.a_broken_disk_does_not_spin_and_is_not_given_up,
             proof.a_disk_that_cannot_be_written_is_waited_for,
             proof.a_reboot,

@@ -13,6 +13,8 @@ use crate::world::{Agent, NOON, World, units, wait_until};
 
 /// An hour takes six seconds.
 const SPEED: u32 = 600;
+/// Lines of the log while writers storm a full disk, far below one a refusal: hours go on being sealed meanwhile.
+const LINES_MAX: usize = 100;
 /// Bytes of a tag, so that segments fill up.
 const LONG: usize = 120;
 
@@ -95,6 +97,14 @@ fn fills_up_and_heals(mount: impl FnOnce(&World)) {
     assert_eq!((&status["ready"], &status["log"]["disk_full"]), (&json!(true), &json!(true)), "{status:#}");
     assert!(status["attention"].as_array().unwrap().iter().any(|a| a["code"] == "disk_full"), "{status:#}");
     assert_eq!(units(&agent.books("requests"), "received"), acked);
+
+    let lines = agent.log().lines().count();
+    for _ in 0..100 {
+        let (more, _) = report(&agent, 100_000);
+        acked += more;
+    }
+    let more = agent.log().lines().count() - lines;
+    assert!(more <= LINES_MAX, "{more} lines for 20,000 refusals: {}", agent.log());
 
     wait_until("an hour is sealed and accepted on the full disk", || {
         units(&agent.books("requests"), "accepted") == acked

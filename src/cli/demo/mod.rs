@@ -18,10 +18,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::exit;
+use super::terminal::Paint;
 use crate::clock::FastClock;
 use balance::{all_balanced, grouped, table};
 use place::Place;
-use screen::{Paint, Screen};
+use screen::Screen;
 use script::{Outcome, Times};
 
 /// Watch the main job in about a minute: kill -9, an outage of AWS, and every unit billed

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::balance::grouped;
+use crate::cli::terminal::{Paint, Terminal};
 use crate::hour::Timestamp;
 
 /// Columns at which paragraphs break.
@@ -14,18 +15,7 @@ const WIDTH: usize = 80;
 /// The terminal, or whatever stands in for it.
 pub struct Screen {
     bar: ProgressBar,
-    colour: bool,
-}
-
-/// Green, red or bold.
-#[derive(Debug, Clone, Copy)]
-pub enum Paint {
-    /// As it should be.
-    Good,
-    /// As it should not be.
-    Bad,
-    /// A heading.
-    Strong,
+    terminal: Terminal,
 }
 
 impl Screen {
@@ -37,7 +27,7 @@ impl Screen {
         if let Ok(style) = ProgressStyle::with_template("  {bar:30} {msg}") {
             bar.set_style(style.progress_chars("━━╌"));
         }
-        Screen { bar, colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+        Screen { bar, terminal: Terminal::look() }
     }
 
     /// A line as it is.
@@ -94,12 +84,7 @@ impl Screen {
 
     /// Text in colour where there is any.
     pub fn paint(&self, paint: Paint, text: &str) -> String {
-        let code = match paint {
-            Paint::Good => "32",
-            Paint::Bad => "31",
-            Paint::Strong => "1",
-        };
-        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+        self.terminal.paint(paint, text)
     }
 }
 

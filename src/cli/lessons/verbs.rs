@@ -105,6 +105,7 @@ pub const LESSONS: &[Lesson] = &[
             (exit::REFUSED, "something needs a person: it says what, and what to do"),
             (exit::UNREACHABLE, "no agent answers: it shows what the state directory holds"),
             BAD_CONFIG,
+            (exit::INTERRUPTED, "--watch was ended"),
         ],
         examples: &[("For people", "meterd status"), ("For programs", "meterd status --json")],
         files: &[SOCKET, CONFIG, STATE],
@@ -146,6 +147,18 @@ pub const LESSONS: &[Lesson] = &[
             ("Send 500 billed units, give the rest up", "meterd release 2026-11-21T11:00:00Z requests --at-most 500"),
         ],
         files: &[ADMIN, CONFIG],
+    },
+    Lesson {
+        verb: "reload",
+        group: Group::Operating,
+        exits: &[
+            (exit::FINE, "it is in force"),
+            (exit::REFUSED, "this user may not, or the agent stops"),
+            NO_AGENT,
+            (exit::CONFIG, "it is refused, and the one from before stays in force: it says what is wrong, and where"),
+        ],
+        examples: &[("After a change of the file; `systemctl reload meterd` does the same", "meterd reload")],
+        files: &[CONFIG, ADMIN],
     },
     Lesson {
         verb: "adopt",

@@ -74,7 +74,7 @@ pub enum What {
     Foreign(usize),
     /// The `Date` in AWS's answers is off by so many seconds.
     Date(i64),
-    /// The next start finds another configuration.
+    /// The configuration changes: for the agent that runs, or for the next start.
     Configure,
     /// Instance metadata is there at last.
     Instance,
@@ -256,8 +256,16 @@ impl World {
             }
             What::Foreign(dimension) => self.aws.meter_otherwise(DIMENSIONS[dimension].name, self.time.hour()),
             What::Configure => {
-                self.die(None);
-                self.config = Config::drawn(&mut self.rng);
+                let live = self.rng.bool();
+                let config = Config::drawn(&mut self.rng);
+                if live {
+                    self.start()?;
+                    self.heed()?;
+                    self.reconfigure(config)?;
+                } else {
+                    self.die(None);
+                    self.config = config;
+                }
             }
             What::Late => {
                 self.die(None);
@@ -342,6 +350,22 @@ impl World {
                 self.tick_at = now;
                 self.commit()
             }
+        }
+    }
+
+    /// The agent reads its configuration again: all of it is in force, or what was before.
+    fn reconfigure(&mut self, config: Config) -> Result<(), String> {
+        self.commit()?;
+        let now = self.now();
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        match engine.reconfigure(config.options(true), now) {
+            Ok(()) => {
+                self.config = config;
+                (self.tick_at, self.submit_at) = (now, now);
+                self.commit()
+            }
+            Err(engine::EngineError::Log(error)) => self.done(Err(error)).map(drop),
+            Err(error) => Err(format!("another configuration: {error}")),
         }
     }
 

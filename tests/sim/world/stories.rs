@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meterd::engine::{Code, Engine, NewIncrement, Options};
-use meterd::entry::Peer;
+use meterd::config::Measure;
+use meterd::engine::{Code, Engine, EngineError, NewIncrement, Options};
+use meterd::entry::{Peer, Rules};
+use meterd::hour::Reading;
 use meterd::index::Index;
 
 use crate::disk::SimDisk;
@@ -62,4 +64,51 @@ fn an_end_that_cannot_close_its_hour_takes_usage_until_it_can() {
     engine.take(Peer::default(), &one, NOW).unwrap();
     engine.commit(NOW).unwrap();
     assert_eq!(engine.end_seen().left, [("requests".to_owned(), NOW.hour().next(), "1".to_owned())]);
+}
+
+fn rules(options: &Options, name: &str, measure: Measure) -> Rules {
+    Rules { name: name.into(), measure, ..options.dimensions[0].clone() }
+}
+
+/// The agent wrote down minutes ago that it runs: what ran until the dimension came is not its own.
+#[test]
+fn an_uptime_that_comes_while_the_agent_runs_is_metered_from_then_on() {
+    let at = |seconds| Reading {
+        at: NOW.plus(Duration::from_secs(seconds)),
+        boot: Some([1; 16]),
+        since_boot: Duration::from_secs(seconds),
+    };
+    let without = Options { judge_clock: true, ..setup::options(16 * 1024) };
+    let mut with = without.clone();
+    with.dimensions.push(rules(&without, "up", Measure::Uptime));
+    let disk = Arc::new(SimDisk::new(1));
+    let mut engine = Engine::open(disk, without, at(0), |_| Ok(Index::in_memory())).unwrap();
+    for (second, options) in [(200, &with), (230, &with)] {
+        engine.heed(at(second)).unwrap();
+        engine.reconfigure(options.clone(), at(second).at).unwrap();
+    }
+    let books = engine.state().books();
+    let up = books.iter().find(|books| books.dimension == "up").unwrap();
+    assert_eq!((up.received.to_string(), up.balanced()), ("30".to_owned(), true));
+}
+
+/// More dimensions than a log can number: all is as before, also what would have been new, and what would have gone.
+#[test]
+fn a_configuration_that_is_refused_changes_nothing() {
+    let options = setup::options(1024 * 1024);
+    let mut engine = Engine::open(Arc::new(SimDisk::new(1)), options.clone(), NOW, |_| Ok(Index::in_memory())).unwrap();
+    let many = (0..1025).map(|n| rules(&options, &format!("d{n}"), Measure::Sum)).collect();
+    let refused = engine.reconfigure(Options { dimensions: many, ..options.clone() }, NOW);
+    assert!(matches!(refused, Err(EngineError::TooManyDimensions(_))), "{refused:?}");
+    let mut take = |dimension: &str| {
+        let one = NewIncrement {
+            dimension: dimension.to_owned().into(),
+            quantity: Some("1".into()),
+            ..NewIncrement::default()
+        };
+        engine.take(Peer::default(), &one, NOW).map(|taken| taken.seq)
+    };
+    assert_eq!(take("d0").unwrap_err().code, Code::UnknownDimension);
+    assert_eq!(take("requests").unwrap(), 1);
+    assert_eq!(engine.options().dimensions, options.dimensions);
 }
