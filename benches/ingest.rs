@@ -1,7 +1,7 @@
 //! How fast the socket answers, told as ratios to what the same disk and the same kind of socket can do at all, measured
 //! in turn in the same run: a busy or slow machine changes the figures, hardly the ratios.
 //!
-//! `cargo bench --bench ingest [-- alone pipelined many http memory keys]`. The state lies below the build's target directory,
+//! `cargo bench --bench ingest [-- alone pipelined many http hostile memory keys]`. The state lies below the build's target directory,
 //! or below `METERD_BENCH_DIR`. `memory` sends 100 million increments, `keys` 20 million with a key;
 //! `METERD_BENCH_MILLIONS` sends fewer.
 
@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
+#[path = "ingest/hostile.rs"]
+mod hostile;
+
 const LINE: &[u8] = b"{\"dimension\":\"requests\",\"quantity\":1}\n";
 /// The same with a key that ends in so many digits.
 const KEYED: &[u8] = b"{\"dimension\":\"requests\",\"quantity\":1,\"key\":\"upload-0000000000\"}\n";
@@ -33,9 +36,13 @@ const PER_ROUND: usize = 400;
 const PIPELINED: u64 = 4_000_000;
 
 fn main() {
+    if hostile::be_hostile(&std::env::args().skip(1).collect::<Vec<_>>()) {
+        return;
+    }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let wants =
-        |name: &str| wanted.is_empty() && !matches!(name, "memory" | "keys") || wanted.iter().any(|w| w == name);
+    let wants = |name: &str| {
+        wanted.is_empty() && !matches!(name, "hostile" | "memory" | "keys") || wanted.iter().any(|w| w == name)
+    };
     let dir = std::env::var_os("METERD_BENCH_DIR").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
     let dir = dir.join(format!("ingest-{}", std::process::id()));
     fs::create_dir_all(&dir).expect("the bench directory");
@@ -52,6 +59,9 @@ fn main() {
     }
     if wants("http") {
         http(&dir);
+    }
+    if wants("hostile") {
+        hostile::hostile(&dir);
     }
     if wants("memory") {
         memory(&dir);

@@ -28,6 +28,7 @@
 //! | [`index`] | keys and history in sled, derived from the log | decide what may be deleted |
 //! | [`audit`] | the log judged from outside, and shown entry by entry | change anything; use the fold's own sums |
 //! | [`agent`] | the wiring: threads, socket, signals | know a rule of metering |
+//! | [`attribution`] | how AWS credits the seller with what this instance uses | hold up metering; overwrite another partner's tag |
 //! | [`doctor`] | what has to be right before the first record, checked one by one | meter anything; go another way than the agent |
 //! | [`gate`] | whether applications should go on while metering fails | refuse usage |
 //! | [`status`], [`metrics`], [`view`] | what people and programs are shown | |
@@ -66,6 +67,7 @@ pub mod ingest;
 pub mod submit;
 
 pub mod agent;
+pub mod attribution;
 pub mod audit;
 pub mod cli;
 pub mod doctor;

@@ -58,6 +58,8 @@ pub struct Status {
     pub books: Vec<Books>,
     /// Whether applications should go on.
     pub gate: &'static str,
+    /// How AWS credits the seller; null until looked at.
+    pub attribution: Option<AttributionStatus>,
     /// What a person should look at, most urgent first.
     pub attention: Vec<Attention>,
 }
@@ -138,6 +140,15 @@ pub struct AwsStatus {
     pub clock_skew_ms: Option<i64>,
 }
 
+/// How AWS credits the seller with this instance, as far as instance metadata told it.
+#[derive(Debug, Clone, Serialize)]
+pub struct AttributionStatus {
+    /// In words.
+    pub found: String,
+    /// When it was looked at.
+    pub seen: String,
+}
+
 /// Looks at an engine that was started at `started`, for people whose gate keeps to `policy`.
 pub fn status<D: Disk>(engine: &Engine<D>, policy: &config::Gate, started: Timestamp, now: Timestamp) -> Status {
     let state = engine.state();
@@ -185,6 +196,7 @@ pub fn status<D: Disk>(engine: &Engine<D>, policy: &config::Gate, started: Times
             clock_skew_ms: aws.clock_skew_ms,
         },
         gate: gate::gate(engine, policy, started, now).gate.name(),
+        attribution: None,
         attention: attention::attention(engine, &books, now),
         books,
     }
@@ -224,6 +236,7 @@ pub fn not_ready(
         refused: BTreeMap::new(),
         aws: AwsStatus { last_success: None, consecutive_failures: 0, last_error: None, clock_skew_ms: None },
         gate,
+        attribution: None,
         attention: vec![why],
         books: Vec::new(),
     }

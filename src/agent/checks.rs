@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::commands::{Command, Gone, Handle};
 use super::identity::{self, Identity};
+use crate::attribution;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::decimal::Amount;
@@ -82,8 +83,10 @@ async fn look(config: Config, clock: Arc<dyn Clock>, core: Handle) -> Result<(),
             unasked.remove(name);
             refused.extend((finding.state == State::Fails).then(|| finding.clone()));
         }
+        let attribution = findings.iter().find(|finding| finding.check == attribution::CHECK).cloned();
         findings.retain(|finding| finding.state == State::Fails && finding.dimension().is_none());
         let done = findings.is_empty() && unasked.is_empty();
+        findings.extend(attribution);
         findings.extend(refused.iter().cloned());
         core.tell(Command::Checked(findings))?;
         if done {

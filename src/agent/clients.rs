@@ -4,23 +4,27 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
-use std::sync::Arc;
+use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
+use super::memory::Memory;
+use super::pace::{LIGHT_BYTES, Manners, Pace, Passes};
+use super::places::{Places, Ticket};
 use crate::engine::Code;
 use crate::entry::Peer;
 use crate::hour::Timestamp;
+use crate::ingest::allow::Allowed;
 use crate::ingest::connection::{Connection, READ_BYTES_PER_TURN, Turn};
-use crate::ingest::listener::peer;
 use crate::ingest::taker::Taker;
 use crate::metrics::Connections;
 
-/// Most connections at once.
-pub const CONNECTIONS_MAX: usize = 1024;
+/// The kernel sleeps no shorter when it waits for events.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 
 /// What the listening socket is known by.
 pub(super) const LISTENER: Token = Token(0);
@@ -39,39 +43,51 @@ pub struct HttpClient {
     pub ticket: Ticket,
 }
 
-/// One is held for each open connection, whoever serves it.
-pub type Ticket = Arc<()>;
-
-struct Client {
-    stream: UnixStream,
-    peer: Peer,
+pub(super) struct Client {
+    pub(super) stream: UnixStream,
+    pub(super) peer: Peer,
     /// `None` until the first byte tells which protocol it speaks.
-    lines: Option<Connection>,
-    wants_write: bool,
+    pub(super) lines: Option<Connection>,
+    pub(super) wants_write: bool,
     /// It writes no more. The kernel tells that once, perhaps together with its last bytes.
-    half_closed: bool,
-    ended: bool,
-    ticket: Ticket,
+    pub(super) half_closed: bool,
+    pub(super) ended: bool,
+    /// Not read from before its answers have gone.
+    pub(super) paused: bool,
+    /// Has not had its first turn yet, or waits for its last.
+    pub(super) at_the_door: bool,
+    pub(super) manners: Manners,
+    /// Bytes it holds, as they were noted last.
+    pub(super) held: usize,
+    pub(super) ticket: Ticket,
 }
 
 /// All connections.
 pub(super) struct Clients {
-    registry: Registry,
-    listener: Option<UnixListener>,
+    pub(super) registry: Registry,
+    pub(super) listener: Option<UnixListener>,
     /// A connection waits that could not be accepted.
-    accept_failed: bool,
-    /// Most connections at once.
-    most: usize,
-    /// Those that were too many.
-    refused: u64,
-    tickets: Ticket,
+    pub(super) accept_failed: bool,
+    /// More connections may wait than were accepted at once.
+    pub(super) accept_more: bool,
+    /// How many connections are at the door.
+    pub(super) at_the_door: usize,
+    pub(super) places: Places,
+    memory: Memory,
+    pub(super) allowed: watch::Receiver<Allowed>,
     http: UnboundedSender<HttpClient>,
-    clients: HashMap<Token, Client>,
-    next_token: usize,
-    /// Connections that may have something to read.
-    ready: VecDeque<Token>,
-    /// The same, to keep them apart.
-    queued: HashSet<Token>,
+    pub(super) clients: HashMap<Token, Client>,
+    pub(super) next_token: usize,
+    /// Connections that may have something to read, and wait for each answer.
+    prompt: VecDeque<Token>,
+    /// Those that can wait.
+    pub(super) bulk: VecDeque<Token>,
+    /// How reading from those is paced, and accepting.
+    passes: Passes,
+    pub(super) arrivals: Passes,
+    pub(super) pace: Pace,
+    /// All of them, to keep them apart.
+    pub(super) queued: HashSet<Token>,
     chunk: Vec<u8>,
 }
 
@@ -79,7 +95,8 @@ impl Clients {
     pub(super) fn new(
         registry: Registry,
         listener: StdListener,
-        most: usize,
+        places: Places,
+        allowed: watch::Receiver<Allowed>,
         http: UnboundedSender<HttpClient>,
     ) -> io::Result<Self> {
         let mut listener = UnixListener::from_std(listener);
@@ -88,13 +105,19 @@ impl Clients {
             registry,
             listener: Some(listener),
             accept_failed: false,
-            most,
-            refused: 0,
-            tickets: Ticket::default(),
+            accept_more: false,
+            at_the_door: 0,
+            places,
+            memory: Memory::default(),
+            allowed,
             http,
             clients: HashMap::new(),
             next_token: FIRST_CLIENT,
-            ready: VecDeque::new(),
+            prompt: VecDeque::new(),
+            bulk: VecDeque::new(),
+            passes: Passes::default(),
+            arrivals: Passes::default(),
+            pace: Pace::default(),
             queued: HashSet::new(),
             chunk: vec![0; READ_BYTES_PER_TURN],
         })
@@ -102,14 +125,24 @@ impl Clients {
 
     /// How many there are, HTTP's included.
     pub(super) fn count(&self) -> Connections {
-        // One ticket is our own.
-        let open = Arc::strong_count(&self.tickets) - 1;
-        Connections { open, most: self.most, refused: self.refused }
+        self.places.count()
     }
 
     /// Whether some connection may have something to read.
     pub(super) fn any_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.prompt.is_empty() || !self.bulk.is_empty()
+    }
+
+    /// How long nothing is to be done for those that are ready; none if nobody is.
+    pub(super) fn due_in(&self) -> Option<Duration> {
+        if !self.prompt.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let bulk = (!self.bulk.is_empty()).then(|| self.passes.rest());
+        let arrivals = self.lets_in().then(|| self.arrivals.rest());
+        let due = bulk.into_iter().chain(arrivals).min();
+        // The kernel counts in milliseconds: a shorter rest is spent looking, for there is work to do after it.
+        due.map(|due| if due < SHORTEST_SLEEP { Duration::ZERO } else { due })
     }
 
     /// No new connections from here on.
@@ -137,96 +170,123 @@ impl Clients {
         }
     }
 
-    /// Whether a connection waits that could not be accepted; no event will tell of it again.
-    pub(super) fn accept_failed(&self) -> bool {
-        self.accept_failed
-    }
-
-    /// Takes every connection that waits.
-    pub(super) fn accept(&mut self) {
-        let failed_before = std::mem::take(&mut self.accept_failed);
-        while let Some(listener) = &self.listener {
-            let (mut stream, _) = match listener.accept() {
-                Ok(accepted) => accepted,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    if !failed_before {
-                        tracing::warn!(%error, "a connection could not be accepted; trying again");
-                    }
-                    self.accept_failed = true;
-                    return;
-                }
-            };
-            let Ok(peer) = peer(&stream) else { continue };
-            let token = Token(self.next_token);
-            self.next_token += 1;
-            let mut client = Client {
-                peer,
-                lines: None,
-                wants_write: false,
-                half_closed: false,
-                ended: false,
-                ticket: Ticket::clone(&self.tickets),
-                stream: {
-                    if self.registry.register(&mut stream, token, Interest::READABLE).is_err() {
-                        continue;
-                    }
-                    stream
-                },
-            };
-            // One ticket is our own, one the newcomer's.
-            if Arc::strong_count(&self.tickets) - 2 >= self.most {
-                self.refused += 1;
-                let mut lines = Connection::new(peer, Vec::new());
-                lines.refuse(Code::Overloaded, format!("{} connections are open; close some", self.most));
-                lines.committed();
-                // It is closed either way.
-                let _ = lines.flush(&mut client.stream);
-                continue;
-            }
-            self.clients.insert(token, client);
-            self.queue(token);
-        }
-    }
-
     /// Takes in what the kernel tells of a connection.
     pub(super) fn hear(&mut self, event: &Event) {
-        if event.is_read_closed()
-            && let Some(client) = self.clients.get_mut(&event.token())
-        {
-            client.half_closed = true;
+        let token = event.token();
+        let Some(client) = self.clients.get_mut(&token) else { return };
+        let leaves = event.is_read_closed() && !client.half_closed;
+        client.half_closed |= leaves;
+        if leaves {
+            self.queue_leaving(token);
         }
-        self.queue(event.token());
+        self.queue(token);
     }
 
     /// Notes that a connection may have something to read.
     pub(super) fn queue(&mut self, token: Token) {
-        if self.clients.contains_key(&token) && self.queued.insert(token) {
-            self.ready.push_back(token);
+        let Some(client) = self.clients.get(&token) else { return };
+        if self.queued.insert(token) {
+            let queue = if client.manners.is_bulk() { &mut self.bulk } else { &mut self.prompt };
+            queue.push_back(token);
         }
     }
 
-    /// A turn with every connection that is ready; those that may have answers waiting.
-    pub(super) fn read_ready(&mut self, taker: &mut impl Taker, now: Timestamp) -> Vec<Token> {
-        let mut touched = Vec::with_capacity(self.ready.len());
-        for _ in 0..self.ready.len() {
-            let Some(token) = self.ready.pop_front() else { break };
-            self.queued.remove(&token);
-            if !self.choose_protocol(token) {
-                continue;
-            }
-            let Some(client) = self.clients.get_mut(&token) else { continue };
-            let Some(lines) = &mut client.lines else { continue };
-            match lines.turn(&mut client.stream, &mut self.chunk, taker, now) {
-                // Behind the last bytes stands the end, for which no further event comes.
-                Turn::Drained if client.half_closed => self.queue(token),
-                Turn::Drained | Turn::Full => {}
-                Turn::More => self.queue(token),
-                Turn::Ended => client.ended = true,
-            }
-            touched.push(token);
+    /// A turn with every connection that is ready and waits for each answer; those that may have answers waiting.
+    pub(super) fn read_prompt(&mut self, taker: &mut impl Taker, now: Timestamp) -> Vec<Token> {
+        self.heed_lists();
+        let mut touched = Vec::with_capacity(self.prompt.len());
+        // Nobody waits for one who has them all to himself.
+        let slice = if self.pace.is_beside() { LIGHT_BYTES } else { READ_BYTES_PER_TURN };
+        for _ in 0..self.prompt.len() {
+            let Some(token) = self.prompt.pop_front() else { break };
+            touched.extend(self.turn(token, slice, taker, now).then_some(token));
+        }
+        let still_prompt = |token: &&Token| self.clients.get(token).is_some_and(|client| !client.manners.is_bulk());
+        if let Some(token) = touched.iter().find(still_prompt) {
+            self.pace.prompted(*token);
         }
         touched
+    }
+
+    /// The same for those that can wait: a pass, as long as the pace allows.
+    pub(super) fn read_bulk(&mut self, taker: &mut impl Taker, now: Timestamp) -> Vec<Token> {
+        let mut touched = Vec::new();
+        if self.bulk.is_empty() {
+            return touched;
+        }
+        let Some(pass) = self.passes.begin(&self.pace) else { return touched };
+        while let Some(token) = self.bulk.pop_front() {
+            touched.extend(self.turn(token, pass.slice(), taker, now).then_some(token));
+            if pass.is_over() {
+                break;
+            }
+        }
+        self.passes.end(&pass);
+        touched
+    }
+
+    /// A turn with every connection, whatever it is like: where nobody is kept waiting by that.
+    pub(super) fn read_everybody(&mut self, taker: &mut impl Taker, now: Timestamp) -> Vec<Token> {
+        self.heed_lists();
+        let waiting = self.prompt.len() + self.bulk.len();
+        let mut touched = Vec::with_capacity(waiting);
+        for _ in 0..waiting {
+            let Some(token) = self.prompt.pop_front().or_else(|| self.bulk.pop_front()) else { break };
+            touched.extend(self.turn(token, READ_BYTES_PER_TURN, taker, now).then_some(token));
+        }
+        touched
+    }
+
+    /// One turn with one connection, of `slice` bytes at most; whether it may have answers waiting.
+    fn turn(&mut self, token: Token, slice: usize, taker: &mut impl Taker, now: Timestamp) -> bool {
+        self.queued.remove(&token);
+        if let Some(client) = self.clients.get_mut(&token)
+            && std::mem::take(&mut client.at_the_door)
+        {
+            self.at_the_door -= 1;
+        }
+        if !self.choose_protocol(token) {
+            return false;
+        }
+        let Some(client) = self.clients.get_mut(&token) else { return false };
+        let Some(lines) = &mut client.lines else { return false };
+        lines.limit_answers(self.memory.answers(client.peer.uid));
+        let chunk = self.chunk.get_mut(..slice).unwrap_or_default();
+        let turn = lines.turn(&mut client.stream, chunk, taker, now);
+        client.manners.note(lines.brought());
+        if client.manners.is_bulk() {
+            self.pace.turned_bulk(token);
+        }
+        self.memory.note(client.peer.uid, &mut client.held, lines.held());
+        let little = lines.brought().bytes < LIGHT_BYTES;
+        match turn {
+            // Behind the last bytes stands the end, for which no further event comes.
+            Turn::Drained | Turn::More if client.half_closed => {
+                if little {
+                    self.queue_leaving(token);
+                }
+                self.queue(token);
+            }
+            Turn::Drained => {}
+            Turn::Full => client.paused = true,
+            Turn::More => self.queue(token),
+            Turn::Ended => client.ended = true,
+        }
+        true
+    }
+
+    /// Has the allow-lists hold that are in force now.
+    fn heed_lists(&mut self) {
+        // An agent that ends has dropped its end of the channel: nothing changes any more.
+        if !self.allowed.has_changed().unwrap_or(false) {
+            return;
+        }
+        let allowed = self.allowed.borrow_and_update();
+        for client in self.clients.values_mut() {
+            if let Some(lines) = &mut client.lines {
+                lines.allow(allowed.rights(client.peer));
+            }
+        }
     }
 
     /// Reads the first bytes of a new connection, which tell its protocol; whether it is (now) one of JSON lines.
@@ -235,7 +295,7 @@ impl Clients {
         if client.lines.is_some() {
             return true;
         }
-        let read = match client.stream.read(&mut self.chunk) {
+        let read = match client.stream.read(self.chunk.get_mut(..LIGHT_BYTES).unwrap_or_default()) {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 return false;
             }
@@ -245,20 +305,24 @@ impl Clients {
             }
             Ok(n) => self.chunk.get(..n).unwrap_or(&[]).to_vec(),
         };
+        let peer = client.peer;
         match read.first() {
             Some(b) if b.is_ascii_alphabetic() => {
                 self.hand_over(token, read);
                 false
             }
             Some(b'{' | b'[' | b' ' | b'\t' | b'\r' | b'\n') => {
-                client.lines = Some(Connection::new(client.peer, read));
+                let lines = Connection::new(self.writer(peer), read);
+                self.clients.entry(token).and_modify(|client| client.lines = Some(lines));
                 true
             }
             _ => {
-                let mut lines = Connection::new(client.peer, Vec::new());
-                lines.refuse(Code::BadRequest, "begin with a JSON object or array, or with an HTTP request".into());
-                client.lines = Some(lines);
-                client.ended = true;
+                let message = "begin with a JSON object or array, or with an HTTP request";
+                let lines = self.turned_away(peer, Code::BadRequest, message.into());
+                self.clients.entry(token).and_modify(|client| {
+                    client.lines = Some(lines);
+                    client.ended = true;
+                });
                 self.answer(token);
                 false
             }
@@ -280,7 +344,12 @@ impl Clients {
         let Some(client) = self.clients.get_mut(&token) else { return };
         let Some(lines) = &mut client.lines else { return };
         lines.committed();
-        match lines.flush(&mut client.stream) {
+        let flushed = lines.flush(&mut client.stream);
+        if self.memory.is_tight(client.peer.uid) {
+            lines.shrink();
+        }
+        self.memory.note(client.peer.uid, &mut client.held, lines.held());
+        match flushed {
             Err(_) => self.close(token),
             Ok(true) if client.ended => self.close(token),
             Ok(all) => {
@@ -292,10 +361,9 @@ impl Clients {
                         self.close(token);
                         return;
                     }
-                    if all {
-                        // Reading may have paused for this client while it did not read.
-                        self.queue(token);
-                    }
+                }
+                if all && std::mem::take(&mut client.paused) {
+                    self.queue(token);
                 }
             }
         }
@@ -303,6 +371,8 @@ impl Clients {
 
     fn close(&mut self, token: Token) {
         if let Some(mut client) = self.clients.remove(&token) {
+            self.memory.note(client.peer.uid, &mut client.held, 0);
+            self.at_the_door -= usize::from(client.at_the_door);
             // Dropping it closes it, registered or not.
             let _ = self.registry.deregister(&mut client.stream);
         }

@@ -14,6 +14,7 @@ use crate::entry::{Buyer, Decision, Peer, RecordKey};
 use crate::gate::Gate;
 use crate::hour::Hour;
 use crate::index::History;
+use crate::ingest::allow::Writer;
 use crate::metrics::Figures;
 use crate::status::Status;
 use crate::submit::answer::Reply;
@@ -25,7 +26,7 @@ pub enum Command {
     /// Take the increments in this body.
     Take {
         /// Who writes.
-        peer: Peer,
+        writer: Writer,
         /// An increment or an array, as JSON.
         body: Vec<u8>,
         /// Whether it was an array, and what became of it, after the commit.
@@ -118,7 +119,7 @@ pub enum Command {
     ConfigRefused(Arc<Refused>),
     /// What became of the last call of the alert command: why it failed, if it did.
     Alerted(Result<(), String>),
-    /// The checks that fail; those of before no longer count.
+    /// The checks that fail, and the one of attribution; those of before no longer count.
     Checked(Vec<Finding>),
     /// The submitter has finished its last call.
     SubmitterDone,

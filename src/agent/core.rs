@@ -11,22 +11,19 @@ use std::time::{Duration, Instant};
 use mio::{Poll, Token, Waker};
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::checks;
-use super::commands::{Command, Sent};
+use super::commands::Command;
 use super::front::Front;
-use super::reload::Refused;
+use super::obey::poison;
+use super::pace::Passes;
 use super::run::Stage;
 use super::watchdog::Watchdog;
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config;
 use crate::disk::Disk;
-use crate::engine::{Code, EndSeen, Engine, EngineError, NotSettled, Options, Refusal, Taken, Tally};
-use crate::gate;
+use crate::engine::{Code, Engine, Refusal, Taken, Tally};
 use crate::hour::{Reading, Timestamp};
-use crate::ingest::taker::{self, NotReady};
-use crate::metrics::{Figures, LogFigures};
-use crate::status::{self, Status};
-use crate::view;
+use crate::ingest::allow::Allowed;
+use crate::ingest::taker::NotReady;
 use crate::wal::LogError;
 
 /// After this long without an append the log gets a mark that proves its last batch durable.
@@ -35,6 +32,9 @@ const IDLE_MARK_AFTER: Duration = Duration::from_secs(1);
 const ROOM_RETRY: Duration = Duration::from_secs(1);
 /// Commands taken in one turn, so that they cannot starve the socket.
 const COMMANDS_PER_TURN: usize = 256;
+
+/// How long writers' last lines are taken while the agent stops. What was not read by then was not answered either.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How long a loop sleeps at most, before it looks at the clocks again: the machine may have slept meanwhile.
 pub const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
@@ -55,6 +55,8 @@ pub struct Wiring {
     pub signals: std::os::unix::net::UnixStream,
     /// What the gate keeps to.
     pub gate: config::Gate,
+    /// Who may write and read; what is sent here holds from then on, for those who are connected too.
+    pub allowed: watch::Sender<Allowed>,
 }
 
 /// Why the loop ended.
@@ -72,18 +74,21 @@ type Staged = (oneshot::Sender<(bool, Result<Taken, Refusal>)>, bool, Result<Tak
 
 /// The loop's state.
 pub struct Core<'a, D: Disk> {
-    engine: Engine<D>,
-    front: Front,
+    pub(super) engine: Engine<D>,
+    pub(super) front: Front,
     watchdog: Watchdog,
     /// Who feeds the watchdog.
     say: &'a dyn Fn(Stage<'_>),
-    staged: Vec<Staged>,
+    pub(super) staged: Vec<Staged>,
+    /// How other threads' commands are paced.
+    passes: Passes,
+    commands_left: bool,
     /// The log's next number when it was last looked at.
     seen_seq: u64,
     /// When it was last seen to have gone on, until its mark has been written.
     unmarked_since: Option<Instant>,
     /// When something is to be sealed or closed next.
-    tick_at: Timestamp,
+    pub(super) tick_at: Timestamp,
 }
 
 /// Makes what `Core` polls with, and the waker that other threads use.
@@ -100,7 +105,18 @@ impl<'a, D: Disk> Core<'a, D> {
         let now = front.wiring.clock.now();
         // What was appended at the start wants a mark too.
         let (staged, watchdog) = (Vec::new(), Watchdog::new(watchdog));
-        Core { engine, front, watchdog, say, staged, seen_seq: 0, unmarked_since: None, tick_at: now }
+        Core {
+            engine,
+            front,
+            watchdog,
+            say,
+            staged,
+            passes: Passes::default(),
+            commands_left: false,
+            seen_seq: 0,
+            unmarked_since: None,
+            tick_at: now,
+        }
     }
 
     /// Runs until asked to stop or the disk fails.
@@ -148,25 +164,45 @@ impl<'a, D: Disk> Core<'a, D> {
         // Never for long: a clock that was set back would have it wait for a moment far away.
         let timeout = clock.real(self.tick_at.since(clock.now())).clamp(Duration::from_millis(1), LOOK_UP_EVERY);
         let mark = self.unmarked_since.map(|since| IDLE_MARK_AFTER.saturating_sub(since.elapsed()));
-        [mark, self.watchdog.due_in()].into_iter().flatten().fold(timeout, Duration::min)
+        let commands = self.commands_left.then(|| self.passes.rest());
+        [mark, self.watchdog.due_in(), commands].into_iter().flatten().fold(timeout, Duration::min)
     }
 
     /// Takes what is there, commits once, answers.
     fn turn(&mut self, now: Timestamp) -> Result<(), LogError> {
-        for _ in 0..COMMANDS_PER_TURN {
-            match self.front.wiring.commands.try_recv() {
-                Ok(command) => self.obey(command, now)?,
-                Err(_) => break,
+        let busy = self.take_commands(now)?;
+        let touched = self.front.read_ready(busy, &mut self.engine, now);
+        self.answer(&touched, now)
+    }
+
+    /// Takes what other threads ask, as long as the pace allows; whether there was anything.
+    fn take_commands(&mut self, now: Timestamp) -> Result<bool, LogError> {
+        self.commands_left = !self.passes.rest().is_zero();
+        let Some(pass) = self.passes.begin(&self.front.clients.pace) else { return Ok(false) };
+        for n in 0..COMMANDS_PER_TURN {
+            let Ok(command) = self.front.wiring.commands.try_recv() else {
+                self.passes.end(&pass);
+                return Ok(n > 0);
+            };
+            self.obey(command, now)?;
+            if pass.is_over() {
+                break;
             }
         }
-        let touched = self.front.clients.read_ready(&mut self.engine, now);
+        self.commands_left = true;
+        self.passes.end(&pass);
+        Ok(true)
+    }
+
+    /// Commits what was taken, and answers.
+    fn answer(&mut self, touched: &[Token], now: Timestamp) -> Result<(), LogError> {
         self.engine.commit(now)?;
         for (reply, array, answer) in self.staged.drain(..) {
             // A client that has gone does not hear it.
             let _ = reply.send((array, answer));
         }
         for token in touched {
-            self.front.clients.answer(token);
+            self.front.clients.answer(*token);
         }
         Ok(())
     }
@@ -215,163 +251,16 @@ impl<'a, D: Disk> Core<'a, D> {
         }
     }
 
-    fn obey(&mut self, command: Command, now: Timestamp) -> Result<(), LogError> {
-        match command {
-            Command::Take { peer, body, reply } => {
-                let (array, answer) = taker::take(&mut self.engine, peer, &body, now);
-                self.staged.push((reply, array, answer));
-            }
-            Command::NextSending(reply) => {
-                let sending = self.engine.next_sending(now);
-                let poisoned = poison(&sending);
-                let _ = reply.send(sending);
-                poisoned?;
-            }
-            Command::Answered(sent, answer, reply) => {
-                let written = match sent {
-                    Sent::Record(key) => self.engine.answered(key, &answer, now),
-                    Sent::Batch(keys) => self.engine.answered_batch(&keys, &answer, now),
-                };
-                // An answer may be the last: its units are to be on their way before the next hour is sealed.
-                self.tick_at = now;
-                let poisoned = poison(&written);
-                let _ = reply.send(written);
-                poisoned?;
-            }
-            Command::Probed(answer) => {
-                // Its answer may have settled a doubt that hours wait for.
-                self.tick_at = now;
-                poison(&self.engine.probed(&answer, now))?;
-            }
-            Command::Instance(name) => {
-                tracing::info!(name, "instance metadata names this instance");
-                if let Err(error) = self.engine.set_instance(name, now) {
-                    tracing::error!(%error, "the instance's name cannot be written down");
-                }
-                // Hours and records may have waited for it.
-                self.tick_at = now;
-            }
-            Command::Refused(code) => self.engine.tally.refuse(code),
-            Command::Ready(reply) => {
-                let _ = reply.send(self.engine.is_ready());
-            }
-            Command::Status(reply) => {
-                let _ = reply.send(Box::new(self.status(now)));
-            }
-            Command::Gate(reply) => {
-                let gate = gate::gate(&self.engine, &self.front.wiring.gate, self.front.started, now);
-                let _ = reply.send(gate);
-            }
-            Command::Metrics(reply) => {
-                let figures = Figures {
-                    status: self.status(now),
-                    started: self.front.started,
-                    connections: self.front.clients.count(),
-                    log: Some(LogFigures::of(&self.engine, now)),
-                    tally: self.engine.tally.clone(),
-                };
-                let _ = reply.send(Box::new(figures));
-            }
-            Command::Records(reply) => {
-                let current = view::current(self.engine.state());
-                let history = self.engine.index().history().map_err(|why| why.to_string());
-                let _ = reply.send(history.map(|history| (current, history)));
-            }
-            Command::Settle { customer, dimension, hour, decision, to, by, reply } => {
-                let decided = to.map_or(Ok(decision), |to| self.engine.carry_to(&dimension, &to));
-                let settled = decided
-                    .and_then(|decision| self.engine.settle_of(customer.as_ref(), &dimension, hour, decision, by, now));
-                let poisoned = not_written(&settled);
-                let _ = reply.send(settled);
-                poisoned?;
-                self.front.wiring.sealed.notify_one();
-            }
-            Command::Release { customer, dimension, hour, at_most, by, reply } => {
-                let released = self.engine.release_of(customer.as_ref(), &dimension, hour, at_most, by, now);
-                let poisoned = not_written(&released);
-                let _ = reply.send(released);
-                poisoned?;
-                self.front.wiring.sealed.notify_one();
-            }
-            Command::Dispose { disposal, instance, by, reply } => {
-                let disposed = self.engine.dispose(disposal, instance.as_deref(), by, now);
-                let poisoned = not_written(&disposed);
-                let _ = reply.send(disposed);
-                poisoned?;
-            }
-            Command::End { by, why, reply } => {
-                let ended = self.engine.end(by, &why, now);
-                self.tell_of_the_end(ended, reply, now)?;
-            }
-            Command::CallOff { by, reply } => {
-                let called_off = self.engine.call_off(by, now).map(drop);
-                self.tell_of_the_end(called_off, reply, now)?;
-            }
-            Command::EndSeen(reply) => {
-                let _ = reply.send(Ok(self.engine.end_seen()));
-            }
-            Command::Reconfigure(config, reply) => self.reconfigure(&config, reply, now)?,
-            Command::ConfigRefused(refused) => self.front.config_refused(&refused, now),
-            Command::Alerted(done) => self.front.alerted(done, now),
-            Command::Checked(findings) => self.front.checked(findings, now),
-            Command::SubmitterDone => self.front.submitter_done = true,
-            Command::Fell(what) => self.front.fall(what),
-        }
-        Ok(())
-    }
-
-    /// Puts a configuration in force: what the log has to know first, and only if it took that, the rest.
-    fn reconfigure(
-        &mut self,
-        config: &Config,
-        reply: oneshot::Sender<Result<(), Refused>>,
-        now: Timestamp,
-    ) -> Result<(), LogError> {
-        let Options { instance, purpose, judge_clock, .. } = self.engine.options().clone();
-        let done = self.engine.reconfigure(Options::of(config, instance, purpose, judge_clock), now);
-        let poisoned = match &done {
-            Err(EngineError::Log(error)) => poison(&Err::<(), _>(error.clone())),
-            _ => Ok(()),
-        };
-        if done.is_ok() {
-            self.front.config_taken(config);
-            // A shorter grace or window may make something due.
-            self.tick_at = now;
-            self.front.wiring.sealed.notify_one();
-        }
-        let _ = reply.send(done.map_err(Refused::from));
-        poisoned
-    }
-
-    /// Has the submitter look at once, and tells how far the end is.
-    fn tell_of_the_end(
-        &mut self,
-        done: Result<(), LogError>,
-        reply: oneshot::Sender<Result<EndSeen, LogError>>,
-        now: Timestamp,
-    ) -> Result<(), LogError> {
-        self.tick_at = now;
-        let poisoned = poison(&done);
-        let _ = reply.send(done.map(|()| self.engine.end_seen()));
-        self.front.wiring.sealed.notify_one();
-        poisoned
-    }
-
-    /// How things are, with what the checks found that nothing else tells.
-    fn status(&self, now: Timestamp) -> Status {
-        let mut view = status::status(&self.engine, &self.front.wiring.gate, self.front.started, now);
-        let last_success = self.engine.state().last_success;
-        let checks = checks::attention(&self.front.failed, &view.attention, last_success, &view.books);
-        view.attention.extend(self.front.attention().chain(checks));
-        view
-    }
-
     /// Takes what the writers have sent so far, answers it, and closes the log in order.
     fn stop(mut self) -> Result<(), LogError> {
         let now = self.front.wiring.clock.now();
         self.front.clients.queue_all();
-        while self.front.clients.any_ready() {
-            self.turn(now)?;
+        // Somebody who never stops sending does not keep the agent from stopping.
+        let begun = Instant::now();
+        while self.front.clients.any_ready() && begun.elapsed() < LAST_WORDS {
+            self.take_commands(now)?;
+            let touched = self.front.clients.read_everybody(&mut self.engine, now);
+            self.answer(&touched, now)?;
         }
         self.engine.stop(now)
     }
@@ -382,28 +271,12 @@ impl<'a, D: Disk> Core<'a, D> {
         let message = format!("{why}; nothing was recorded, send it again later");
         let mut nobody = NotReady { code: Code::NotReady, message, tally: Tally::default() };
         self.front.clients.queue_all();
-        for token in self.front.clients.read_ready(&mut nobody, self.front.wiring.clock.now()) {
+        for token in self.front.clients.read_everybody(&mut nobody, self.front.wiring.clock.now()) {
             self.front.clients.answer(token);
         }
         for (reply, array, _) in self.staged.drain(..) {
             let refusal = Refusal { code: Code::NotDurable, message: why.to_owned(), index: None };
             let _ = reply.send((array, Err(refusal)));
         }
-    }
-}
-
-/// The error that ends the agent, if it is that one: a full disk heals.
-fn poison<T>(result: &Result<T, LogError>) -> Result<(), LogError> {
-    match result {
-        Err(error @ LogError::Poisoned(_)) => Err(error.clone()),
-        _ => Ok(()),
-    }
-}
-
-/// The same for a decision.
-fn not_written<T>(decided: &Result<T, NotSettled>) -> Result<(), LogError> {
-    match decided {
-        Err(NotSettled::Log(error)) => poison(&Err::<(), _>(error.clone())),
-        _ => Ok(()),
     }
 }

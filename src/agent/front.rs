@@ -12,14 +12,19 @@ use super::alert;
 use super::checks::{self, Failed};
 use super::clients::{Clients, HttpClient, LISTENER};
 use super::core::{Ended, WAKER, Wiring};
+use super::places::Places;
 use super::reload::Refused;
+use crate::attribution;
 use crate::config::Config;
 use crate::doctor::Finding;
 use crate::hour::Timestamp;
-use crate::status::Attention;
+use crate::ingest::taker::Taker;
+use crate::status::{Attention, AttributionStatus};
 
 /// How long to wait before trying again to accept what could not be accepted: no event comes for it.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// So often those who ask meanwhile are looked for before a commit, however many there are.
+const LOOKS_MAX: usize = 64;
 /// Events taken at once.
 const EVENTS: usize = 256;
 
@@ -38,6 +43,8 @@ pub struct Front {
     config_refused: Option<Attention>,
     /// Why the alert command failed, and since when it does.
     alert_failed: Option<Attention>,
+    /// How AWS credits the seller, as of the last look.
+    pub(super) attribution: Option<AttributionStatus>,
     /// When the agent was started.
     pub(super) started: Timestamp,
     /// Asked to stop.
@@ -57,7 +64,8 @@ impl Front {
         poll: Poll,
         wiring: Wiring,
     ) -> io::Result<Self> {
-        let clients = Clients::new(poll.registry().try_clone()?, listener, connections, http)?;
+        let (places, allowed) = (Places::new(connections), wiring.allowed.subscribe());
+        let clients = Clients::new(poll.registry().try_clone()?, listener, places, allowed, http)?;
         wiring.signals.set_nonblocking(true)?;
         let mut signals = UnixStream::from_std(wiring.signals.try_clone()?);
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
@@ -69,6 +77,7 @@ impl Front {
             failed: Vec::new(),
             config_refused: None,
             alert_failed: None,
+            attribution: None,
             started: wiring.clock.now(),
             stopping: false,
             submitter_done: false,
@@ -82,14 +91,12 @@ impl Front {
         if self.clients.accept_failed() {
             timeout = timeout.min(ACCEPT_RETRY);
         }
-        if self.clients.any_ready() {
-            timeout = Duration::ZERO;
-        }
+        timeout = self.clients.due_in().map_or(timeout, |due| due.min(timeout));
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             polled => polled?,
         }
-        if self.clients.accept_failed() {
+        if self.clients.accept_again() {
             self.clients.accept();
         }
         let mut signalled = false;
@@ -107,6 +114,28 @@ impl Front {
         Ok(())
     }
 
+    /// Reads from those who are ready, the prompt ones first; those that may have answers waiting, in that order. `busy`:
+    /// something else has taken its time since the last look.
+    pub(super) fn read_ready(&mut self, busy: bool, taker: &mut impl Taker, now: Timestamp) -> Vec<Token> {
+        let mut touched = self.clients.read_prompt(taker, now);
+        let bulk = self.clients.read_bulk(taker, now);
+        // Whoever asks meanwhile shares this commit, instead of waiting for it and the next: of many clients that wait for
+        // each answer some have theirs only now. One that is alone is not kept waiting for others.
+        let mut more = touched.len() > 1 || ((busy || !bulk.is_empty()) && self.clients.pace.is_beside());
+        for _ in 0..LOOKS_MAX {
+            if !more {
+                break;
+            }
+            // Should that look fail, so will the next, which says so.
+            let _ = self.wait(Duration::ZERO);
+            let late = self.clients.read_prompt(taker, now);
+            more = !late.is_empty();
+            touched.extend(late);
+        }
+        touched.extend(bulk);
+        touched
+    }
+
     /// A part of the agent has panicked: a stop in order, and a restart by whoever watches over the agent.
     pub(super) fn fall(&mut self, what: &'static str) {
         tracing::error!("{what} panicked: the agent stops, to be started again");
@@ -121,7 +150,11 @@ impl Front {
     }
 
     /// What a look at the machine and AWS found at `now`.
-    pub(super) fn checked(&mut self, findings: Vec<Finding>, now: Timestamp) {
+    pub(super) fn checked(&mut self, mut findings: Vec<Finding>, now: Timestamp) {
+        if let Some(at) = findings.iter().position(|finding| finding.check == attribution::CHECK) {
+            let found = findings.remove(at).found;
+            self.attribution = Some(AttributionStatus { found, seen: now.to_string() });
+        }
         checks::take_in(&mut self.failed, findings, now);
     }
 
@@ -133,6 +166,7 @@ impl Front {
     /// The log has taken one: so does all that the log need not know.
     pub(super) fn config_taken(&mut self, config: &Config) {
         self.wiring.gate = config.gate.clone();
+        self.wiring.allowed.send_modify(|allowed| allowed.renew(config));
         self.config_refused = None;
     }
 

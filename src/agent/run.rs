@@ -8,6 +8,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::{Notify, mpsc, watch};
@@ -15,7 +16,6 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::admin;
 use super::alert::Alerting;
 use super::checks;
-use super::clients::CONNECTIONS_MAX;
 use super::commands::{Command, Handle};
 use super::core::{self, Core, Ended, Wiring};
 use super::front::Front;
@@ -23,6 +23,7 @@ use super::http;
 use super::identity::{self, Identity};
 use super::lock::LockError;
 use super::notices::{self, Asking};
+use super::places::{CONNECTIONS_MAX, KEPT};
 use super::recovery::Recovery;
 use super::reload::{Load, Reload};
 use super::submitter::Submitter;
@@ -31,7 +32,8 @@ use crate::clock::Clock;
 use crate::config::{Config, ProductKind};
 use crate::disk::{RealDisk, is_full};
 use crate::engine::{Engine, EngineError, Options, SAAS};
-use crate::ingest::listener::sockets;
+use crate::ingest::allow::Allowed;
+use crate::ingest::listener::{make_dir, sockets};
 use crate::submit::aws::Aws;
 use crate::wal::segment::HeaderError;
 use crate::wal::{LogError, OpenError, Purpose};
@@ -185,15 +187,18 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
     let (hangup, hangups) = UnixStream::pair()?;
     signal_hook::low_level::pipe::register(SIGHUP, hangup)?;
     let options = Options::of(config, instance.clone(), purpose, !own_clock);
+    let socket = &config.socket;
+    let no_socket = |source| RunError::Socket { path: socket.path.display().to_string(), source };
+    make_dir(&socket.path).map_err(no_socket)?;
+    // From here on every file is the agent's alone, those that libraries make included.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let mut recovery = Recovery::new(&config.state, options, Arc::clone(&clock));
     let opened = match recovery.attempt() {
         Err(error) if !error.may_heal() => return Err(error),
         opened => opened,
     };
 
-    let socket = &config.socket;
-    let sockets = sockets(&socket.path, socket.mode)
-        .map_err(|source| RunError::Socket { path: socket.path.display().to_string(), source })?;
+    let sockets = sockets(&socket.path, socket.mode).map_err(no_socket)?;
     let (signals, signalled) = UnixStream::pair()?;
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, signals.try_clone()?)?;
@@ -220,7 +225,8 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
     let (reload_in, requests) = mpsc::channel(1);
     let reload = Reload { core: handle.clone(), load, hangups, requests, in_force };
     let gate = config.gate.clone();
-    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, gate };
+    let (allowed, lists) = watch::channel(Allowed::of(config, rustix::process::geteuid().as_raw()));
+    let wiring = Wiring { clock, commands, sealed, stop, signals: signalled, gate, allowed };
     let front = Front::new(sockets.writers, connections(), http, poll, wiring)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -246,7 +252,7 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
             tokio::task::spawn_local(reload.run());
             tokio::task::spawn_local(alerting.run());
             tokio::task::spawn_local(admin::serve(sockets.admin, handle.clone(), reload_in));
-            http::serve(clients, handle).await;
+            http::serve(clients, lists, handle).await;
         });
         // Whatever still waits for AWS or a client has been told already.
         runtime.shutdown_timeout(Duration::from_millis(100));
@@ -291,7 +297,7 @@ fn live(
 /// How many connections may be open at once: as many as are documented, or as many as the system grants files for, less
 /// those that the log, the index and AWS need. Without that reserve a crowd of clients could keep the log from growing.
 fn connections() -> usize {
-    let wanted = (CONNECTIONS_MAX + FILES_RESERVED) as u64;
+    let wanted = (CONNECTIONS_MAX + KEPT + FILES_RESERVED) as u64;
     let granted = getrlimit(Resource::Nofile);
     // No limit reads as none.
     let most = |limit: Option<u64>| limit.unwrap_or(wanted).min(wanted);
@@ -301,7 +307,7 @@ fn connections() -> usize {
         files = most(granted.maximum);
     }
     let connections = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(FILES_RESERVED).max(1);
-    if connections < CONNECTIONS_MAX {
+    if connections < CONNECTIONS_MAX + KEPT {
         tracing::warn!(connections, files, "the limit on open files allows fewer connections than usual (LimitNOFILE)");
     }
     connections

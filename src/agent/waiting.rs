@@ -149,7 +149,7 @@ impl Waiting<'_> {
         while let Ok(command) = front.wiring.commands.try_recv() {
             self.obey(command, front, trouble, now);
         }
-        for token in front.clients.read_ready(&mut trouble.taker, now) {
+        for token in front.clients.read_everybody(&mut trouble.taker, now) {
             front.clients.answer(token);
         }
     }
@@ -160,6 +160,7 @@ impl Waiting<'_> {
         let mut view = status::not_ready(instance, self.product, trouble.why.clone(), gate, front.started, now);
         let checks = checks::attention(&front.failed, &view.attention, None, &[]);
         view.attention.extend(front.attention().chain(checks));
+        view.attribution.clone_from(&front.attribution);
         view
     }
 
@@ -167,8 +168,8 @@ impl Waiting<'_> {
     fn obey(&mut self, command: Command, front: &mut Front, trouble: &mut Trouble, now: Timestamp) {
         let why = &trouble.taker.message;
         match command {
-            Command::Take { peer, body, reply } => {
-                let _ = reply.send(taker::take(&mut trouble.taker, peer, &body, now));
+            Command::Take { writer, body, reply } => {
+                let _ = reply.send(taker::take(&mut trouble.taker, &writer, &body, now));
             }
             Command::NextSending(reply) => {
                 let _ = reply.send(Ok(Sending::Idle));

@@ -347,8 +347,9 @@ fn described_usage(usage: &Usage, names: &Names) -> Described {
         }
     }
     let last = (usage.first_seq + usage.count()).saturating_sub(1);
-    let writer = usage.peer.uid;
-    let text = format!("increments {} to {last} by uid {writer}: {}", usage.first_seq, said.join("; "));
+    let Peer { uid, gid, pid } = usage.peer;
+    let (first, said) = (usage.first_seq, said.join("; "));
+    let text = format!("increments {first} to {last} by uid {uid}, gid {gid}, pid {pid}: {said}");
     let fields = json!({ "received": usage.received.to_string(), "by": peer(usage.peer), "increments": increments });
     describe_as(text, fields)
 }

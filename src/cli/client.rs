@@ -110,23 +110,58 @@ fn who_may(socket: &Path) -> String {
     }
 }
 
+/// Why a question has no answer.
+#[derive(Debug)]
+pub struct NoAnswer {
+    /// What it says to whoever asked, and what to do.
+    pub message: String,
+    /// The agent is there, and this user may not ask it.
+    pub not_allowed: bool,
+}
+
+impl NoAnswer {
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        if self.not_allowed { exit::REFUSED } else { exit::UNREACHABLE }
+    }
+}
+
+impl From<String> for NoAnswer {
+    fn from(message: String) -> Self {
+        NoAnswer { message, not_allowed: false }
+    }
+}
+
+impl From<NoAnswer> for String {
+    fn from(none: NoAnswer) -> Self {
+        none.message
+    }
+}
+
 /// `GET path` on the agent's socket: the body of a 200.
-pub fn get(socket: &Path, path: &str) -> Result<Bytes, String> {
+pub fn get(socket: &Path, path: &str) -> Result<Bytes, NoAnswer> {
     get_within(socket, path, ANSWER_TIMEOUT)
 }
 
 /// The same for one who waits no longer than `most`.
-pub fn get_within(socket: &Path, path: &str, most: Duration) -> Result<Bytes, String> {
+pub fn get_within(socket: &Path, path: &str, most: Duration) -> Result<Bytes, NoAnswer> {
     let request = Request::get(path).header("host", "meterd").body(Full::default());
     let (status, body) = ask(socket, request.map_err(|e| e.to_string())?, most)?;
     let shown = socket.display();
     match status {
         status if status.is_success() => Ok(body),
+        StatusCode::FORBIDDEN => {
+            let said: Decided = serde_json::from_slice(&body).map_err(|e| format!("{shown} answers {status}: {e}"))?;
+            Err(NoAnswer { message: said.message, not_allowed: true })
+        }
         StatusCode::NOT_FOUND => Err(format!(
             "{shown} answers, but does not know {path}: is it of another version, or the operator's? name the agent's \
              socket for applications with --socket"
-        )),
-        status => Err(format!("the agent at {shown} answers {status}: {}", String::from_utf8_lossy(&body).trim())),
+        )
+        .into()),
+        status => {
+            Err(format!("the agent at {shown} answers {status}: {}", String::from_utf8_lossy(&body).trim()).into())
+        }
     }
 }
 

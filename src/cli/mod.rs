@@ -1,6 +1,7 @@
 //! The command line: a file a command. The only place that prints.
 
 pub mod add;
+pub mod attribution;
 mod books;
 pub mod check_config;
 pub mod client;
@@ -63,6 +64,7 @@ enum Command {
     Seal(seal::Seal),
     CheckConfig(check_config::CheckConfig),
     Doctor(doctor::DoctorArgs),
+    Attribution(attribution::AttributionArgs),
     SimulateAws(simulate_aws::SimulateAws),
     Completions(completions::Completions),
     Man(man::Man),
@@ -101,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Seal(args) => seal::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Attribution(args) => attribution::run(&args),
         Command::SimulateAws(args) => return simulate_aws::run(args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

@@ -41,7 +41,7 @@ impl Records {
 /// Shows them; returns the exit code.
 pub fn run(args: &Records) -> u8 {
     let answer = match args.target.socket() {
-        Ok(socket) => get(&socket, "/v1/records").map_err(|message| (exit::UNREACHABLE, message)),
+        Ok(socket) => get(&socket, "/v1/records").map_err(|none| (none.code(), none.message)),
         Err(message) => Err((exit::CONFIG, message)),
     };
     let records: Vec<RecordView> = match answer {

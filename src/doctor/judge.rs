@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::dry_run::{code, is_misspelt, is_taken, is_unanswered, named_like, speaks_for_all, verdict};
 use super::network::{Reached, Trouble};
 use super::{Facts, Finding, Machine};
+use crate::attribution;
 use crate::config::{Config, Credentials, ProductKind};
 use crate::entry::Verdict;
 use crate::hour::span;
@@ -39,6 +40,7 @@ pub(super) fn findings(config: &Config, machine: &Machine, dimensions: &[String]
     }
     all.insert(0, case.instance());
     all.push(case.product_code());
+    all.push(case.attribution());
     all.extend(dimensions.iter().map(|name| case.dimension(name)));
     all
 }
@@ -309,6 +311,19 @@ impl Case<'_> {
                 check,
                 format!("{code}; instance metadata does not tell what the instance carries"),
                 "mend the line `instance` first",
+            ),
+        }
+    }
+
+    /// Nothing that metering depends on, so it never fails.
+    fn attribution(&self) -> Finding {
+        let attribution::Brief { state, found } = attribution::brief(self.config, &self.facts.codes, &self.facts.tag);
+        match state {
+            attribution::State::Ok => Finding::ok(attribution::CHECK, found),
+            _ => Finding::unknown(
+                attribution::CHECK,
+                found,
+                "meterd attribution tells more; metering does not depend on it",
             ),
         }
     }

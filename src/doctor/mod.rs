@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::attribution;
 use crate::clock::Clock;
 use crate::config::{Config, ProductKind};
 use crate::entry::Request;
@@ -47,7 +48,8 @@ pub enum State {
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Which: `instance`, `region`, `role`, `network`, `clock`, `product_code`, `dimension:NAME`, `disk`, `socket`.
+    /// Which: `instance`, `region`, `role`, `network`, `clock`, `product_code`, `attribution`, `dimension:NAME`,
+    /// `disk`, `socket`.
     pub check: String,
     /// What came of it.
     pub state: State,
@@ -112,11 +114,12 @@ pub struct Doctor {
 
 /// What was heard of instance metadata and AWS.
 struct Facts {
-    /// Metadata's `instance-id`, `placement/region`, `iam/security-credentials/` and `product-codes`.
+    /// Metadata's `instance-id`, `placement/region`, `iam/security-credentials/`, `product-codes` and the partner's tag.
     id: Metadata,
     own_region: Metadata,
     role: Metadata,
     codes: Metadata,
+    tag: Metadata,
     /// None where nothing was asked, for want of a Region or in the wrong one.
     key: Option<Result<Key, String>>,
     /// The same.
@@ -171,14 +174,17 @@ impl Doctor {
 
     async fn examine_aws(&self, dimensions: &[String], say: &dyn Fn(&str)) -> Vec<Finding> {
         let metadata = aws::metadata();
-        let (id, own_region, role, codes) = tokio::join!(
+        let tag = format!("tags/instance/{}", attribution::TAG_KEY);
+        let (id, own_region, role, codes, tag) = tokio::join!(
             ask_metadata(&metadata, "instance-id"),
             ask_metadata(&metadata, "placement/region"),
             ask_metadata(&metadata, "iam/security-credentials/"),
             ask_metadata(&metadata, "product-codes"),
+            ask_metadata(&metadata, &tag),
         );
         let (replies, meant, skew_ms, now) = (Vec::new(), Vec::new(), None, self.clock.now());
-        let mut facts = Facts { id, own_region, role, codes, key: None, reached: None, replies, meant, skew_ms, now };
+        let mut facts =
+            Facts { id, own_region, role, codes, tag, key: None, reached: None, replies, meant, skew_ms, now };
         if let Some(region) = judge::callable_region(&self.config, &facts) {
             self.ask_aws(&region, dimensions, &mut facts, say).await;
         }

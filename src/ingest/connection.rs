@@ -2,10 +2,10 @@
 
 use std::io::{self, Read, Write};
 
+use super::allow::{Rights, Writer};
 use super::protocol::{self, LINE_BYTES_MAX, OK_PREFIX};
 use super::taker::{self, Taker};
 use crate::engine::{Code, Refusal};
-use crate::entry::Peer;
 use crate::hour::Timestamp;
 
 /// Most bytes read from one connection before the others have their turn.
@@ -26,34 +26,79 @@ pub enum Turn {
     Ended,
 }
 
+/// What a turn brought, for whoever decides whose turn is next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Brought {
+    /// Bytes read.
+    pub bytes: usize,
+    /// Lines taken.
+    pub taken: u32,
+    /// Lines refused.
+    pub refused: u32,
+}
+
 /// A connection's buffers.
 #[derive(Debug)]
 pub struct Connection {
-    peer: Peer,
+    writer: Writer,
     /// Read and not yet taken: at most one turn's bytes.
     input: Vec<u8>,
     /// Answers. Up to `promised` they may be sent; behind it they wait for the commit.
     output: Vec<u8>,
     promised: usize,
     ended: bool,
+    /// Its own [`ANSWER_BYTES_MAX`], or less while memory is tight.
+    answers_max: usize,
+    brought: Brought,
 }
 
 impl Connection {
-    /// A connection of `peer` from which `input` has been read already.
-    pub fn new(peer: Peer, input: Vec<u8>) -> Self {
-        Connection { peer, input, output: Vec::new(), promised: 0, ended: false }
+    /// A connection of `writer` from which `input` has been read already.
+    pub fn new(writer: Writer, input: Vec<u8>) -> Self {
+        let (answers_max, brought) = (ANSWER_BYTES_MAX, Brought::default());
+        Connection { writer, input, output: Vec::new(), promised: 0, ended: false, answers_max, brought }
     }
 
-    /// Reads once and takes every whole line, into the taker's batch. Answers wait for [`Self::committed`].
+    /// What its writer may do from the next line on.
+    pub fn allow(&mut self, rights: Rights) {
+        self.writer.rights = rights;
+    }
+
+    /// What the last turn brought.
+    pub fn brought(&self) -> Brought {
+        self.brought
+    }
+
+    /// Is read from no further while more than so many bytes of answers wait.
+    pub fn limit_answers(&mut self, bytes: usize) {
+        self.answers_max = bytes;
+    }
+
+    /// Bytes of memory that it holds.
+    pub fn held(&self) -> usize {
+        self.input.capacity() + self.output.capacity()
+    }
+
+    /// Gives back what it does not use.
+    pub fn shrink(&mut self) {
+        self.input.shrink_to_fit();
+        self.output.shrink_to_fit();
+    }
+
+    /// Reads once, as much as `chunk` holds, and takes every whole line into the taker's batch. Answers wait for
+    /// [`Self::committed`].
     pub fn turn(&mut self, stream: &mut impl Read, chunk: &mut [u8], taker: &mut impl Taker, now: Timestamp) -> Turn {
+        self.brought = Brought::default();
         if self.ended {
             // Only its answers are still to go; what else it sends is not read.
             return Turn::Ended;
         }
-        if self.output.len() > ANSWER_BYTES_MAX {
+        if self.output.len() > self.answers_max {
             return Turn::Full;
         }
-        if self.take_buffered(taker, now) {
+        let used = self.take_buffered(chunk.len(), taker, now);
+        if used > 0 {
+            self.brought.bytes = used;
             return if self.ended { Turn::Ended } else { Turn::More };
         }
         let n = match stream.read(chunk) {
@@ -71,40 +116,41 @@ impl Connection {
             }
         };
         let filled = n == chunk.len();
+        self.brought.bytes = n;
         let read = chunk.get(..n).unwrap_or(&[]);
         if self.input.is_empty() {
             // The usual case takes the lines where they were read; only the rest is copied.
-            let used = self.take_lines(read, taker, now);
+            let used = self.take_lines(read, usize::MAX, taker, now);
             self.input.extend_from_slice(read.get(used..).unwrap_or(&[]));
         } else {
             self.input.extend_from_slice(read);
-            self.take_buffered(taker, now);
+            self.take_buffered(usize::MAX, taker, now);
         }
         if self.ended {
             Turn::Ended
-        } else if filled || self.output.len() > ANSWER_BYTES_MAX {
+        } else if filled || self.output.len() > self.answers_max {
             Turn::More
         } else {
             Turn::Drained
         }
     }
 
-    /// Takes lines that were read before; whether there were any.
-    fn take_buffered(&mut self, taker: &mut impl Taker, now: Timestamp) -> bool {
-        let input = std::mem::take(&mut self.input);
-        let used = self.take_lines(&input, taker, now);
-        if used == 0 {
+    /// Takes lines that were read before, `most` bytes of them or one line more; how many bytes.
+    fn take_buffered(&mut self, most: usize, taker: &mut impl Taker, now: Timestamp) -> usize {
+        let mut input = std::mem::take(&mut self.input);
+        let used = self.take_lines(&input, most, taker, now);
+        if used < input.len() {
+            input.drain(..used);
             self.input = input;
-        } else {
-            self.input = input.get(used..).unwrap_or(&[]).to_vec();
         }
-        used > 0
+        used
     }
 
-    /// Takes whole lines from `bytes` until they end or too many answers wait; how many bytes were used.
-    fn take_lines(&mut self, bytes: &[u8], taker: &mut impl Taker, now: Timestamp) -> usize {
+    /// Takes whole lines from `bytes` until they end, `most` bytes were used, or too many answers wait; how many bytes were
+    /// used.
+    fn take_lines(&mut self, bytes: &[u8], most: usize, taker: &mut impl Taker, now: Timestamp) -> usize {
         let mut used = 0;
-        while !self.ended && self.output.len() <= ANSWER_BYTES_MAX {
+        while !self.ended && used < most && self.output.len() <= self.answers_max {
             let rest = bytes.get(used..).unwrap_or(&[]);
             let end = memchr::memchr(b'\n', rest);
             if end.unwrap_or(rest.len()) > LINE_BYTES_MAX {
@@ -127,7 +173,8 @@ impl Connection {
         if line.is_empty() {
             return;
         }
-        let (array, answer) = taker::take(taker, self.peer, line, now);
+        let (array, answer) = taker::take(taker, &self.writer, line, now);
+        *(if answer.is_ok() { &mut self.brought.taken } else { &mut self.brought.refused }) += 1;
         protocol::write_answer(array, &answer, &mut self.output);
     }
 

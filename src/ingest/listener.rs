@@ -23,6 +23,11 @@ pub struct Sockets {
     pub admin: UnixListener,
 }
 
+/// Makes the directory of the socket at `path`, if it is missing: as the umask says, for it is other users' way in.
+pub fn make_dir(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), std::fs::create_dir_all)
+}
+
 /// Takes the sockets over that systemd passed, told apart by their names, and makes what is missing: `path` with `mode`,
 /// and `admin.sock` beside it. A file that an agent left behind is replaced; the caller holds the state directory's lock.
 pub fn sockets(path: &Path, mode: u32) -> io::Result<Sockets> {
@@ -45,9 +50,6 @@ pub fn sockets(path: &Path, mode: u32) -> io::Result<Sockets> {
 
 fn make(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(named)?;
-    }
     if UnixStream::connect(path).is_ok() {
         let message = format!("{} is in use by another process that answers there", path.display());
         return Err(io::Error::new(io::ErrorKind::AddrInUse, message));

@@ -1,5 +1,6 @@
 //! Who takes what writers send: the engine, or, while no log is open, one who says so.
 
+use super::allow::Writer;
 use super::protocol::{self, Line};
 use crate::disk::Disk;
 use crate::engine::{Code, Engine, Refusal, Taken, Tally};
@@ -49,10 +50,14 @@ impl Taker for NotReady {
     }
 }
 
-/// Reads a line, or the body of a request, and takes it; whether it was an array, and what became of it.
-pub fn take(taker: &mut impl Taker, peer: Peer, bytes: &[u8], now: Timestamp) -> (bool, Result<Taken, Refusal>) {
-    let (array, answer) = match protocol::parse(bytes) {
-        Ok(line) => (matches!(line, Line::Many(_)), taker.take_line(peer, &line, now)),
+/// Reads a line, or the body of a request, and takes it; whether it was an array, and what became of it. What `writer`
+/// may not write is refused before anything is said about it.
+pub fn take(taker: &mut impl Taker, writer: &Writer, bytes: &[u8], now: Timestamp) -> (bool, Result<Taken, Refusal>) {
+    let (array, answer) = match writer.may_write().and_then(|()| protocol::parse(bytes)) {
+        Ok(line) => {
+            let allowed = writer.may_write_all(&line);
+            (matches!(line, Line::Many(_)), allowed.and_then(|()| taker.take_line(writer.peer, &line, now)))
+        }
         Err(refusal) => (false, Err(refusal)),
     };
     match &answer {

@@ -93,11 +93,11 @@ on_an_instance!(all_is_well, |ec2| {
     with_a_role(&ec2);
     configure(ec2.world, "[socket]", "[[dimension]]\nname = \"gigabytes\"\n[socket]");
     let found = doctor(&ec2);
-    assert_eq!((found.code, found.in_state("ok").len()), (0, 10), "{:#?}", found.checks);
+    assert_eq!((found.code, found.in_state("ok").len()), (0, 11), "{:#?}", found.checks);
     let names = |found: &Found| -> Vec<String> {
         found.checks.iter().map(|line| line["check"].as_str().unwrap().to_owned()).collect()
     };
-    let order = "instance region role network clock product_code dimension:requests dimension:gigabytes disk socket";
+    let order = "instance region role network clock product_code attribution dimension:requests dimension:gigabytes disk socket";
     assert_eq!(names(&found).join(" "), order);
     let says = |check: &str, words: &str| {
         let line = found.line(check);
@@ -119,7 +119,7 @@ on_an_instance!(all_is_well, |ec2| {
     let ran = Ran::of(&mut ec2.meterd("doctor"));
     assert_eq!((ran.code, ran.stdout.contains('\u{1b}'), ran.stderr.as_str()), (0, false, ""), "{ran:?}");
     assert!(ran.stdout.contains(&format!("\n  ok       instance             {INSTANCE}")), "{}", ran.stdout);
-    assert!(ran.stdout.ends_with("\n10 ok, 0 fails, 0 unknown\n"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("\n11 ok, 0 fails, 0 unknown\n"), "{}", ran.stdout);
     println!("{}", ran.stdout);
 
     // Beside a running agent, which is not in its way, nor it in the agent's.
@@ -141,7 +141,7 @@ on_an_instance!(no_metadata, |ec2| {
     assert!(gone.success());
     let found = doctor(&ec2);
     found.fails("instance", &["this is EC2", "does not answer"], &["modify-instance-metadata-options", "hop-limit 2"]);
-    let unknown = ["region", "role", "network", "clock", "product_code", "dimension:requests"];
+    let unknown = ["region", "role", "network", "clock", "product_code", "attribution", "dimension:requests"];
     assert_eq!(found.in_state("unknown"), unknown, "{:#?}", found.checks);
     assert_eq!(found.line("region")["do"], "mend the line `instance` first");
 });
@@ -176,7 +176,8 @@ on_an_instance!(a_foreign_product_code, |ec2| {
     configure(ec2.world, "code = \"prod\"", "code = \"another\"");
     let found = doctor(&ec2);
     found.fails("product_code", &["carries prod", "another"], &[r#"set product.code = "prod""#]);
-    found.waits_for(&["dimension:requests"], "product_code");
+    assert_eq!(found.in_state("unknown"), ["attribution", "dimension:requests"], "{:#?}", found.checks);
+    assert_eq!(found.line("dimension:requests")["do"], "mend the line `product_code` first");
 });
 
 on_an_instance!(a_mistyped_dimension, |ec2| {

@@ -21,6 +21,7 @@ use crate::world::{Agent, NOON, PATIENCE, World, units, wait_until};
 
 pub const INSTANCE: &str = "i-0123456789abcdef0";
 pub const HOST: &str = "metering.marketplace.us-east-1.amazonaws.com";
+pub const TAGGING_HOST: &str = "tagging.us-east-1.amazonaws.com";
 /// Set in the namespace.
 const INSIDE: &str = "METERD_TEST_INSIDE";
 pub const HOUR: i64 = 3600;
@@ -235,7 +236,7 @@ fn certificates(dir: &Path) -> [String; 3] {
     let [ca, ca_key, key, request, certificate, names] =
         ["ca.pem", "ca.key", "key.pem", "request.pem", "cert.pem", "names"]
             .map(|name| dir.join(name).display().to_string());
-    fs::write(&names, format!("subjectAltName=DNS:{HOST}\n")).unwrap();
+    fs::write(&names, format!("subjectAltName=DNS:{HOST},DNS:{TAGGING_HOST}\n")).unwrap();
     let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
     let mut own = vec!["req", "-x509", "-days", "3650", "-subj", "/CN=a test's own", "-keyout", &ca_key, "-out", &ca];
     own.extend(curve);
@@ -259,7 +260,7 @@ impl<'w> Ec2<'w> {
         // A machine whose boots have no name: only the clock on the wall tells the time.
         must("mount", &["--bind", "/dev/null", "/proc/sys/kernel/random/boot_id"]);
         let hosts = world.path("hosts");
-        fs::write(&hosts, format!("127.0.0.1 localhost {HOST}\n")).unwrap();
+        fs::write(&hosts, format!("127.0.0.1 localhost {HOST} {TAGGING_HOST}\n")).unwrap();
         must("mount", &["--bind", hosts.to_str().unwrap(), "/etc/hosts"]);
         let [_, certificate, key] = certificates(&world.path(""));
         let (socket, state) = (world.socket(), world.state());

@@ -97,7 +97,7 @@ fn the_examples_in_the_help_work() {
         work(verb, &[0]);
     }
     // They tell by it what they found.
-    for verb in ["status", "doctor"] {
+    for verb in ["status", "doctor", "attribution"] {
         work(verb, &[0, 1]);
     }
     // There is no other instance: tests of copies are elsewhere.
@@ -151,15 +151,18 @@ fn there_is_a_man_page_for_every_command_and_man_has_nothing_to_say_about_it() {
         fs::read_dir(&dir).unwrap().map(|page| page.unwrap().file_name().into_string().unwrap()).collect();
     pages.sort();
     let mut wanted: Vec<String> = lessons::LESSONS.iter().map(|lesson| format!("meterd-{}.1", lesson.verb)).collect();
-    wanted.push("meterd.1".into());
+    wanted.extend(["meterd.1".into(), "meterd.toml.5".into()]);
     wanted.sort();
     assert_eq!(pages, wanted);
     let (man, mandoc) = (have("man") && have("groff"), have("mandoc"));
     for page in pages {
         let path = dir.join(&page);
         let text = fs::read_to_string(&path).unwrap();
-        let headings =
-            if page == "meterd.1" { ["NAME", "SYNOPSIS", "COMMANDS"] } else { ["EXIT STATUS", "EXAMPLES", "OPTIONS"] };
+        let headings = match page.as_str() {
+            "meterd.1" => ["NAME", "SYNOPSIS", "COMMANDS"],
+            "meterd.toml.5" => ["NAME", "WHAT A DIMENSION MEASURES", "SEE ALSO"],
+            _ => ["EXIT STATUS", "EXAMPLES", "OPTIONS"],
+        };
         for heading in headings {
             assert!(
                 text.contains(&format!(".SH {heading}")) || text.contains(&format!(".SH \"{heading}\"")),

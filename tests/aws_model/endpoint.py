@@ -64,9 +64,9 @@ class Refused(Exception):
 class Model:
     """botocore's model of the service, and a strict reading of requests by it."""
 
-    def __init__(self):
-        document = botocore.loaders.Loader().load_service_model(SERVICE, "service-2")
-        self.service = botocore.model.ServiceModel(document, SERVICE)
+    def __init__(self, name=SERVICE):
+        document = botocore.loaders.Loader().load_service_model(name, "service-2")
+        self.service = botocore.model.ServiceModel(document, name)
         self.target_prefix = self.service.metadata["targetPrefix"]
         self.signing_name = self.service.metadata.get("signingName", self.service.metadata["endpointPrefix"])
         self.media_type = "application/x-amz-json-" + self.service.metadata["jsonVersion"]

@@ -20,6 +20,7 @@ ExpiredTokenException to one that is past its time. The first line on stdout is 
     POST /_items     {ITEM: TEXT}: metadata has this item (with null: not, or no longer), below /latest/meta-data/; the
                      service knows the machine by its newest instance-id
     GET  /_proxied   what the proxy was asked to connect to
+    GET, POST /_tags the tagging API, see tagging.py
 """
 
 import argparse
@@ -34,8 +35,10 @@ import threading
 import time
 
 import endpoint as model
+import tagging
 
 ROLE = "metering-role"
+ACCOUNT = "123456789012"
 TOKEN_HEADER = "X-aws-ec2-metadata-token"
 
 
@@ -150,6 +153,11 @@ def imds(service):
                 "/latest/meta-data/instance-id": arguments.instance,
                 "/latest/meta-data/placement/region": arguments.region,
                 "/latest/meta-data/product-codes": arguments.product,
+                "/latest/meta-data/services/partition": "aws",
+                "/latest/meta-data/services/domain": "amazonaws.com",
+                "/latest/dynamic/instance-identity/document": json.dumps(
+                    {"accountId": ACCOUNT, "region": arguments.region, "instanceId": arguments.instance}
+                ),
             }
             if role.attached:
                 known["/latest/meta-data/iam/security-credentials/"] = ROLE
@@ -161,18 +169,32 @@ def imds(service):
     return Handler, asked
 
 
-def control(service, asked, proxied):
+def behind_tls(service, tags):
+    class Handler(model.handler(service)):
+        def do_POST(self):
+            if not (self.headers.get("Host") or "").startswith("tagging."):
+                return super().do_POST()
+            status, code, text = tags.call(self.headers, self.rfile.read(self.body_bytes()))
+            return self.reply(status, text, tags.model.media_type, code)
+
+    return Handler
+
+
+def control(service, asked, proxied, tags):
     class Handler(model.handler(service)):
         def do_GET(self):
-            views = {"/_imds": asked, "/_proxied": proxied}
+            views = {"/_imds": asked, "/_proxied": proxied, "/_tags": tags.ledger()}
             if self.path in views:
                 return self.reply(200, json.dumps(views[self.path]))
             return super().do_GET()
 
         def do_POST(self):
-            if self.path not in ("/_role", "/_items", "/_listing"):
+            if self.path not in ("/_role", "/_items", "/_listing", "/_tags"):
                 return super().do_POST()
             asked_for = json.loads(self.rfile.read(self.body_bytes()))
+            if self.path == "/_tags":
+                tags.control(asked_for)
+                return self.reply(200, "{}")
             if self.path == "/_items":
                 service.items = {**service.items, **asked_for}
                 return self.reply(200, "{}")
@@ -240,9 +262,10 @@ def main():
     tls.load_cert_chain(arguments.certificate, arguments.key)
     metadata, asked = imds(service)
     serve(("169.254.169.254", 80), metadata)
-    serve(("127.0.0.1", 443), model.handler(service), tls)
+    tags = tagging.Tagging(service.role, arguments.region, arguments.product)
+    serve(("127.0.0.1", 443), behind_tls(service, tags), tls)
     serve(("127.0.0.1", 3128), proxy(proxied))
-    print(serve(("127.0.0.1", 0), control(service, asked, proxied)), flush=True)
+    print(serve(("127.0.0.1", 0), control(service, asked, proxied, tags)), flush=True)
     threading.Event().wait()
 
 

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at the first surprise")]
 #![allow(clippy::print_stdout, reason = "counts of what was explored")]
 
+mod allowed;
 mod cuts;
 mod disk;
 mod echo;

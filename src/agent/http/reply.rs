@@ -47,10 +47,15 @@ pub(super) fn not_allowed(allowed: &'static str) -> Answer {
 
 /// Any answer in JSON.
 pub(in crate::agent) fn json_answer<T: Serialize>(status: StatusCode, body: &T) -> Answer {
+    with(status, JSON, json_bytes(body))
+}
+
+/// A body in JSON, one line.
+pub(super) fn json_bytes<T: Serialize>(body: &T) -> Vec<u8> {
     // What is shown here is made of strings and numbers, which always have a JSON form.
     let mut bytes = serde_json::to_vec(body).unwrap_or_default();
     bytes.push(b'\n');
-    with(status, JSON, bytes)
+    bytes
 }
 
 /// Any answer at all. One that says "later" says when.

@@ -1,14 +1,21 @@
 //! The stream below hyper. It gives out first what was read to tell the protocol, and puts words to the answers that hyper
-//! gives by itself: to a head it cannot read it answers without a body, and nobody learns why.
+//! gives by itself: to a head it cannot read it answers without a body, and nobody learns why. And it gives up on a client
+//! that does not read its answer.
 
-use std::io;
+use std::future::Future;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
+use tokio::time::{Sleep, sleep};
 
 use super::reply::problem;
+
+/// How long a client may take to read an answer, counted from when the socket's buffer was full first.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection, as hyper reads and writes it.
 pub(in crate::agent) struct Wire {
@@ -17,12 +24,41 @@ pub(in crate::agent) struct Wire {
     stream: UnixStream,
     /// Being sent in place of an answer of hyper's own, and how much of it has gone.
     instead: Option<(Vec<u8>, usize)>,
+    /// Runs while an answer waits for its reader; a byte now and then does not stop it.
+    waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wire {
     /// `read` has been read from `stream` already.
     pub(in crate::agent) fn new(stream: UnixStream, read: Vec<u8>) -> Self {
-        Wire { read, at: 0, stream, instead: None }
+        Wire { read, at: 0, stream, instead: None, waiting: None }
+    }
+
+    /// What a write came to, or that it has waited for too long.
+    fn in_time(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            return written;
+        }
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(ANSWER_TIMEOUT)));
+        ready!(waiting.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answer")))
+    }
+
+    /// Sends what stands in place of the answer `of`, if anything does.
+    fn poll_instead(&mut self, of: &[u8], cx: &mut Context<'_>) -> Poll<Option<io::Result<usize>>> {
+        if self.instead.is_none() {
+            self.instead = instead_of(of).map(|answer| (answer, 0));
+        }
+        let Some((answer, sent)) = &mut self.instead else { return Poll::Ready(None) };
+        while let Some(rest) = answer.get(*sent..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest)) {
+                Ok(0) => return Poll::Ready(Some(Err(io::ErrorKind::WriteZero.into()))),
+                Ok(n) => *sent += n,
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+        self.instead = None;
+        Poll::Ready(Some(Ok(of.len())))
     }
 }
 
@@ -67,22 +103,32 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.as_mut().poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    /// Head and body are not copied into one: a great answer exists once.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if this.instead.is_none() {
-            this.instead = instead_of(buf).map(|answer| (answer, 0));
-        }
-        let Some((answer, sent)) = &mut this.instead else { return Pin::new(&mut this.stream).poll_write(cx, buf) };
-        while let Some(rest) = answer.get(*sent..).filter(|rest| !rest.is_empty()) {
-            match ready!(Pin::new(&mut this.stream).poll_write(cx, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                n => *sent += n,
-            }
-        }
-        this.instead = None;
-        Poll::Ready(Ok(buf.len()))
+        let head = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+        let written = match this.poll_instead(head, cx) {
+            Poll::Ready(None) => Pin::new(&mut this.stream).poll_write_vectored(cx, bufs),
+            Poll::Ready(Some(sent)) => Poll::Ready(sent),
+            Poll::Pending => Poll::Pending,
+        };
+        this.in_time(written, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes when it has nothing more to write.
+        self.waiting = None;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

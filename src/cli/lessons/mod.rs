@@ -8,6 +8,8 @@ use std::fmt::Write;
 
 pub use verbs::LESSONS;
 
+use super::exit;
+
 /// What a verb is for; `meterd --help` shows them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
@@ -60,12 +62,23 @@ pub struct Lesson {
     pub verb: &'static str,
     /// Where `meterd --help` shows it.
     pub group: Group,
-    /// Exit codes and what they mean; 64, a wrong command line, is every verb's.
+    /// Exit codes and what they mean, without [`USAGE`].
     pub exits: &'static [(u8, &'static str)],
     /// What for, and what to type.
     pub examples: &'static [(&'static str, &'static str)],
     /// Files and what they are to this verb.
     pub files: &'static [(&'static str, &'static str)],
+}
+
+/// Every verb's.
+const USAGE: (u8, &str) = (exit::USAGE, "the command line is wrong");
+
+impl Lesson {
+    /// All exit codes and what they mean, in order.
+    pub fn all_exits(&self) -> impl Iterator<Item = (u8, &'static str)> {
+        let own = |part: fn(u8) -> bool| self.exits.iter().copied().filter(move |(code, _)| part(*code));
+        own(|code| code < exit::USAGE).chain([USAGE]).chain(own(|code| code > exit::USAGE))
+    }
 }
 
 /// The lesson of a verb.
@@ -113,7 +126,7 @@ fn grouped(command: &clap::Command) -> String {
 impl std::fmt::Display for Lesson {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Exit codes:\n")?;
-        for (code, words) in self.exits {
+        for (code, words) in self.all_exits() {
             writeln!(f, "  {code:<3} {words}")?;
         }
         f.write_str("\nExamples:\n")?;

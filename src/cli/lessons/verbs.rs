@@ -35,11 +35,7 @@ pub const LESSONS: &[Lesson] = &[
     Lesson {
         verb: "simulate-aws",
         group: Group::Trying,
-        exits: &[
-            (exit::FINE, "stopped by SIGTERM or SIGINT"),
-            (exit::REFUSED, "it cannot listen there"),
-            (exit::USAGE, "a flag or the script is wrong"),
-        ],
+        exits: &[(exit::FINE, "stopped by SIGTERM or SIGINT"), (exit::REFUSED, "it cannot listen there")],
         examples: &[
             ("On a free port, which it prints", "meterd simulate-aws --listen 127.0.0.1:0"),
             (
@@ -102,7 +98,7 @@ pub const LESSONS: &[Lesson] = &[
         group: Group::Asking,
         exits: &[
             (exit::FINE, "metering works"),
-            (exit::REFUSED, "something needs a person: it says what, and what to do"),
+            (exit::REFUSED, "something needs a person: it says what, and what to do; or this user may not read here"),
             (exit::UNREACHABLE, "no agent answers: it shows what the state directory holds"),
             BAD_CONFIG,
             (exit::INTERRUPTED, "--watch was ended"),
@@ -113,7 +109,12 @@ pub const LESSONS: &[Lesson] = &[
     Lesson {
         verb: "records",
         group: Group::Asking,
-        exits: &[(exit::FINE, "shown"), (exit::REFUSED, "standard output cannot be written"), NO_AGENT, BAD_CONFIG],
+        exits: &[
+            (exit::FINE, "shown"),
+            (exit::REFUSED, "this user may not read here, or standard output cannot be written"),
+            NO_AGENT,
+            BAD_CONFIG,
+        ],
         examples: &[
             ("All of them", "meterd records"),
             ("What waits for a person", "meterd records --state held"),
@@ -216,6 +217,22 @@ pub const LESSONS: &[Lesson] = &[
         ],
         examples: &[("Where the product will run, as root", "meterd doctor"), ("For programs", "meterd doctor --json")],
         files: &[CONFIG, SOCKET, STATE],
+    },
+    Lesson {
+        verb: "attribution",
+        group: Group::BeforeGoingLive,
+        exits: &[
+            (exit::FINE, "AWS credits you, by product code or tag; with tag: every resource carries it"),
+            (exit::REFUSED, "it does not, or credits another partner: it says what to do"),
+            (exit::RETRY, "with tag: AWS does not answer, or not now; worth a retry"),
+            BAD_CONFIG,
+        ],
+        examples: &[
+            ("On the instance: all three methods", "meterd attribution"),
+            ("Set the tag where it is absent", "meterd attribution tag"),
+            ("Lines for your own software", "meterd attribution --lines"),
+        ],
+        files: &[CONFIG],
     },
     Lesson {
         verb: "verify",

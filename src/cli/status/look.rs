@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cli::books;
-use crate::cli::client::get;
+use crate::cli::client::{NoAnswer, get};
 use crate::cli::exit;
 use crate::cli::say::{complain, plain};
 use crate::disk::RealDisk;
@@ -32,7 +32,7 @@ pub struct Seen {
     /// Since when applications are told something else than to go on.
     gate_since: Option<String>,
     /// Why the agent said nothing.
-    silence: Option<String>,
+    silence: Option<NoAnswer>,
 }
 
 /// The same for people, with nothing in it that a terminal would obey. What an agent of another version leaves out is empty.
@@ -55,6 +55,7 @@ pub struct Status {
     pub books: Vec<books::Row>,
     pub gate: String,
     pub attention: Vec<Attention>,
+    pub attribution: Option<Attribution>,
     pub gate_since: Option<String>,
     pub state_dir: Option<String>,
 }
@@ -103,6 +104,13 @@ pub struct Aws {
 
 #[derive(Debug, Deserialize)]
 #[allow(missing_docs, reason = "as above")]
+pub struct Attribution {
+    pub found: String,
+    pub seen: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[allow(missing_docs, reason = "as above")]
 pub struct Attention {
     pub code: String,
     pub message: String,
@@ -114,15 +122,15 @@ pub struct Attention {
 impl Look {
     /// Looks; takes as long as the agent takes to answer, and half a minute at most.
     pub fn once(&self) -> Seen {
-        let answer: Result<Value, String> = get(&self.socket, "/v1/status").and_then(|body| {
-            serde_json::from_slice(&body).map_err(|e| format!("the agent's answer cannot be read: {e}"))
+        let answer: Result<Value, NoAnswer> = get(&self.socket, "/v1/status").and_then(|body| {
+            serde_json::from_slice(&body).map_err(|e| format!("the agent's answer cannot be read: {e}").into())
         });
         match answer {
             Ok(json) => {
                 let gate_since = (json["gate"] != "open").then(|| self.gate_since()).flatten();
                 Seen { json, gate_since, silence: None }
             }
-            Err(why) => Seen { json: self.without_an_agent(&why), gate_since: None, silence: Some(why) },
+            Err(none) => Seen { json: self.without_an_answer(&none), gate_since: None, silence: Some(none) },
         }
     }
 
@@ -131,10 +139,16 @@ impl Look {
         Some(gate["since"].as_str()?.to_owned())
     }
 
-    fn without_an_agent(&self, why: &str) -> Value {
-        let denied = UnixStream::connect(&self.socket).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
-        let (code, remedy) = match denied {
+    fn without_an_answer(&self, none: &NoAnswer) -> Value {
+        let denied =
+            || UnixStream::connect(&self.socket).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+        let why = none.message.as_str();
+        let (code, remedy) = match none.not_allowed {
             true => (
+                "not_allowed",
+                "ask as root: `sudo meterd status`; or have this user listed in socket.allow_read_users",
+            ),
+            false if denied() => (
                 "not_allowed",
                 "ask as root: `sudo meterd status`; or join the socket's group: `usermod -aG meterd USER`",
             ),
@@ -204,8 +218,8 @@ impl Seen {
 
     /// Why no agent answered, for whoever reads standard error.
     pub fn complain(&self) {
-        if let Some(why) = &self.silence {
-            complain!("meterd: {why}");
+        if let Some(none) = &self.silence {
+            complain!("meterd: {}", none.message);
         }
     }
 
@@ -216,10 +230,10 @@ impl Seen {
 
     /// What it comes to.
     pub fn exit_code(&self) -> u8 {
-        match (self.is_answered(), self.json["attention"].as_array().is_some_and(Vec::is_empty)) {
-            (false, _) => exit::UNREACHABLE,
-            (true, true) => exit::FINE,
-            (true, false) => exit::REFUSED,
+        match (&self.silence, self.json["attention"].as_array().is_some_and(Vec::is_empty)) {
+            (Some(none), _) => none.code(),
+            (None, true) => exit::FINE,
+            (None, false) => exit::REFUSED,
         }
     }
 }

@@ -96,6 +96,9 @@ fn facts(status: &Status, terminal: &Terminal) -> Vec<String> {
     if !refused.is_empty() {
         facts.push(("refused", format!("{} since the agent's start", refused.join(", "))));
     }
+    if let Some(credit) = &status.attribution {
+        facts.push(("credit", format!("{}; seen {} (meterd attribution)", credit.found, ago(&credit.seen, now))));
+    }
     if let Some(dir) = &status.state_dir {
         facts.push(("state", dir.clone()));
     }

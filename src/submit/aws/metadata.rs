@@ -32,11 +32,20 @@ pub enum Metadata {
 
 /// Asks instance metadata for what it has below `/latest/meta-data/`.
 pub async fn ask_metadata(client: &MetadataClient, path: &str) -> Metadata {
+    ask(client, &format!("/latest/meta-data/{path}")).await
+}
+
+/// Asks for the document that says which instance this is: account, Region, id, as JSON.
+pub async fn ask_identity(client: &MetadataClient) -> Metadata {
+    ask(client, "/latest/dynamic/instance-identity/document").await
+}
+
+async fn ask(client: &MetadataClient, path: &str) -> Metadata {
     // What the SDK's own providers heed.
     if std::env::var("AWS_EC2_METADATA_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true")) {
         return Metadata::Off;
     }
-    match tokio::time::timeout(CONNECT_TIMEOUT, client.get(format!("/latest/meta-data/{path}"))).await {
+    match tokio::time::timeout(CONNECT_TIMEOUT, client.get(path)).await {
         Ok(Ok(text)) => Metadata::Found(text.as_ref().trim().to_owned()),
         Ok(Err(ImdsError::ErrorResponse(answer))) => match answer.response().status().as_u16() {
             404 => Metadata::Absent,

@@ -1,5 +1,5 @@
-//! The door to AWS: one call of MeterUsage or BatchMeterUsage, exactly as fixed in the log. The only files that know the
-//! SDK.
+//! The door to AWS: one call of MeterUsage or BatchMeterUsage, exactly as fixed in the log. But for `tagging`, which has its
+//! credentials and connections from here, the only files that know the SDK.
 //!
 //! The SDK's own retries are off: each attempt has its intent in the log, and the pauses are the outbox's.
 
@@ -34,13 +34,15 @@ use crate::config::{Credentials, Submit};
 use crate::entry::Request;
 use crate::hour::Timestamp;
 use metadata::instance_credentials;
-pub use metadata::{Metadata, MetadataClient, ask_metadata, metadata};
-use wire::{Watch, Wire, chain, date};
+pub use metadata::{Metadata, MetadataClient, ask_identity, ask_metadata, metadata};
+pub(super) use wire::chain;
+pub use wire::user_agent_token;
+use wire::{Watch, Wire, date};
 
 /// How long a connection may take to stand.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a whole call may take.
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Sends records. The agent's loop is written against this, so that a simulation can stand in for AWS.
 pub trait Metering: Send + Sync {
@@ -75,7 +77,7 @@ impl Aws {
         Ok(Client::from_conf(config.build()))
     }
 
-    async fn load(&self, region: Region) -> SdkConfig {
+    pub(super) async fn load(&self, region: Region) -> SdkConfig {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_attempt_timeout(CALL_TIMEOUT)
@@ -151,7 +153,7 @@ pub async fn greet(url: &str) -> Result<Option<Timestamp>, String> {
 }
 
 /// Connections over TLS, or plain ones where the address asks for that.
-fn connector(
+pub(super) fn connector(
     proxy: ProxyConfig,
     settings: Option<&HttpConnectorSettings>,
     components: Option<&RuntimeComponents>,

@@ -63,7 +63,7 @@ pub(super) fn date(answer: &HttpResponse) -> Option<Timestamp> {
 }
 
 /// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn Error) -> String {
+pub(in super::super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -77,7 +77,7 @@ pub(super) fn chain(error: &dyn Error) -> String {
 }
 
 /// The Partner Revenue Measurement token. The SDK's own app name refuses `/`, hence the interceptor.
-fn user_agent_token(product_code: &str) -> String {
+pub fn user_agent_token(product_code: &str) -> String {
     format!("APN_1.1/pc_{product_code}$")
 }
 

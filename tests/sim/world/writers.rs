@@ -10,6 +10,7 @@ use meterd::config::Measure;
 use meterd::engine::Engine;
 use meterd::entry::Peer;
 use meterd::hour::Timestamp;
+use meterd::ingest::allow::{Allowed, Writer};
 use meterd::ingest::connection::{Connection, Turn};
 use serde_json::{Value, json};
 
@@ -285,7 +286,9 @@ impl Writers {
     ) {
         let client = &mut self.clients[who];
         let peer = Peer { uid: uid(who), ..Peer::default() };
-        let connection = client.connection.get_or_insert_with(|| Connection::new(peer, Vec::new()));
+        let connection = client.connection.get_or_insert_with(|| {
+            Connection::new(Writer { peer, rights: Allowed::default().rights(peer) }, Vec::new())
+        });
         let mut bytes = Vec::new();
         for (text, line) in lines {
             bytes.extend_from_slice(text.as_bytes());

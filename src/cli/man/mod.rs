@@ -1,4 +1,7 @@
-//! `meterd man`: the man pages, from the definitions of the command line. The packages' build runs it.
+//! `meterd man`: the man pages, from the definitions of the command line and the document of the configuration. The
+//! packages' build runs it.
+
+mod markdown;
 
 use std::fs;
 use std::io;
@@ -16,7 +19,7 @@ use crate::hour::Timestamp;
 #[derive(Debug, clap::Args)]
 #[command(hide = true)]
 pub struct Man {
-    /// Where meterd.1 and a page for each command go; made if it is not there
+    /// Where meterd.1, a page for each command and meterd.toml.5 go; made if it is not there
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 }
@@ -39,6 +42,7 @@ fn write_all(dir: &Path) -> io::Result<()> {
     // Gives each subcommand its full name.
     command.build();
     fs::write(dir.join("meterd.1"), main_page(&command)?)?;
+    fs::write(dir.join("meterd.toml.5"), configuration_page()?)?;
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         if let Some(lesson) = of(verb.get_name()) {
             fs::write(dir.join(format!("meterd-{}.1", verb.get_name())), page(verb, lesson)?)?;
@@ -61,6 +65,25 @@ fn main_page(command: &clap::Command) -> io::Result<Vec<u8>> {
             }
         }
     }
+    see_also(&mut roff, &["meterd.toml(5)"]);
+    roff.to_writer(&mut page)?;
+    Ok(page)
+}
+
+fn see_also(roff: &mut Roff, pages: &[&str]) {
+    roff.control("SH", ["SEE ALSO"]);
+    roff.text([roman(pages.join(", "))]);
+}
+
+/// The one document of the configuration, as a page.
+fn configuration_page() -> io::Result<Vec<u8>> {
+    let mut roff = title("meterd.toml", "5");
+    roff.control("SH", ["NAME"]);
+    roff.text([roman("meterd.toml - the configuration of meterd")]);
+    roff.control("SH", ["DESCRIPTION"]);
+    markdown::write(include_str!("../../config/CONFIG.md"), &mut roff);
+    see_also(&mut roff, &["meterd(1)", "meterd-check-config(1)", "meterd-doctor(1)"]);
+    let mut page = Vec::new();
     roff.to_writer(&mut page)?;
     Ok(page)
 }
@@ -76,7 +99,7 @@ fn page(verb: &clap::Command, lesson: &Lesson) -> io::Result<Vec<u8>> {
             roff.text([roman(*words)]);
         }
     };
-    list("EXIT STATUS", &lesson.exits.iter().map(|(code, words)| (code.to_string(), *words)).collect::<Vec<_>>());
+    list("EXIT STATUS", &lesson.all_exits().map(|(code, words)| (code.to_string(), words)).collect::<Vec<_>>());
     if !lesson.files.is_empty() {
         list("FILES", &lesson.files.iter().map(|(path, words)| ((*path).to_owned(), *words)).collect::<Vec<_>>());
     }
@@ -93,8 +116,7 @@ fn page(verb: &clap::Command, lesson: &Lesson) -> io::Result<Vec<u8>> {
         roff.control("fi", []);
         roff.control("RE", []);
     }
-    roff.control("SH", ["SEE ALSO"]);
-    roff.text([bold("meterd"), roman("(1)")]);
+    see_also(&mut roff, &["meterd(1)", "meterd.toml(5)"]);
     roff.to_writer(&mut page)?;
     Ok(page)
 }
@@ -103,10 +125,7 @@ fn page(verb: &clap::Command, lesson: &Lesson) -> io::Result<Vec<u8>> {
 fn head(command: &clap::Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let name = command.get_display_name().unwrap_or_else(|| command.get_name());
-    let source = format!("meterd {}", env!("CARGO_PKG_VERSION"));
-    let mut title = Roff::new();
-    title.control("TH", [name.to_uppercase().as_str(), "1", date().as_str(), source.as_str(), "meterd"]);
-    title.to_writer(&mut page)?;
+    title(name, "1").to_writer(&mut page)?;
     let man = clap_mangen::Man::new(command.clone());
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
@@ -114,6 +133,13 @@ fn head(command: &clap::Command) -> io::Result<Vec<u8>> {
     man.render_options_section(&mut page)?;
     // To mandoc the empty line that the library leaves before possible values is a paragraph between two breaks.
     Ok(String::from_utf8_lossy(&page).replace(".br\n\n.br\n", ".br\n").into_bytes())
+}
+
+fn title(name: &str, section: &str) -> Roff {
+    let source = format!("meterd {}", env!("CARGO_PKG_VERSION"));
+    let mut roff = Roff::new();
+    roff.control("TH", [name.to_uppercase().as_str(), section, date().as_str(), source.as_str(), "meterd"]);
+    roff
 }
 
 /// Today, or what a build that can be repeated says it is.
