@@ -214,6 +214,7 @@ impl World {
         let now = self.now();
         let Some(engine) = &mut self.engine else { return Ok(()) };
         self.ends += 1;
+        let closed_before = engine.ending().and_then(|ending| ending.closed);
         let ended = engine.end(asked.then(Peer::default), "drawn", now);
         (self.tick_at, self.submit_at) = (now, now);
         if !self.done(ended)? {
@@ -223,7 +224,9 @@ impl World {
         let engine = self.engine();
         let can = engine.state().name().is_some() && engine.state().clocks.doubt.is_none();
         let closed = engine.ending().and_then(|ending| ending.closed);
-        let fits = closed == can.then(|| now.hour()) && (!can || engine.state().open_from > now.hour());
+        // A clock that was set back since opens no hour again.
+        let expected = closed_before.max(can.then(|| now.hour()));
+        let fits = closed == expected && (!can || engine.state().open_from > now.hour());
         // Asked for once more it changes nothing.
         let before = engine.log().next_seq();
         let again = engine.end(asked.then(Peer::default), "once more", now);

@@ -234,10 +234,10 @@ impl Ledger {
         }
     }
 
-    /// Records of others that may have been taken.
+    /// Records of others that may have been taken, and about which nobody has decided yet.
     pub fn in_doubt_elsewhere(&self) -> impl Iterator<Item = (RecordKey, &Record)> {
         let all = self.others.values().flat_map(|other| &other.records);
-        all.filter(|(_, r)| r.may_be_taken()).map(|(key, r)| (*key, r))
+        all.filter(|(_, r)| r.may_be_taken() && r.place != Place::Carried).map(|(key, r)| (*key, r))
     }
 
     /// Usage that a clock ahead of its time put into later hours comes back, also where it stands apart.
