@@ -160,6 +160,12 @@ impl Hour {
         Timestamp::from_seconds((self.0 as i64 + 1) * SECONDS_PER_HOUR - 1)
     }
 
+    /// What its records are stamped with: its last second or, where it is closed early, the whole second of that moment.
+    pub fn stamp(self, early: Option<Timestamp>) -> Timestamp {
+        let last = self.last_second();
+        early.map_or(last, |moment| Timestamp::from_seconds(moment.seconds()).clamp(self.start(), last))
+    }
+
     /// The month it lies in, as `YYYYMM`.
     pub fn year_month(self) -> u32 {
         let moment = OffsetDateTime::from_unix_timestamp(self.start().seconds().clamp(0, SECONDS_MAX));
@@ -180,6 +186,12 @@ impl Hour {
     pub fn month(self) -> Self {
         let moment = OffsetDateTime::from_unix_timestamp(self.start().seconds().clamp(0, SECONDS_MAX));
         moment.map_or(self, |m| Hour(self.0 - (u32::from(m.day()) - 1) * 24 - u32::from(m.hour())))
+    }
+
+    /// The first hour of the UTC calendar month after its own.
+    pub fn next_month(self) -> Self {
+        const LONGEST_MONTH_HOURS: u32 = 31 * 24;
+        Hour(self.month().0.saturating_add(LONGEST_MONTH_HOURS)).month()
     }
 
     /// The hour before it.

@@ -13,11 +13,12 @@ use serde::Serialize;
 use crate::config;
 use crate::disk::Disk;
 use crate::engine::Engine;
+use crate::entry::Request;
 use crate::gate;
-use crate::hour::Timestamp;
+use crate::hour::{Hour, Timestamp};
 use crate::rollup::State;
 use crate::rollup::books::Books;
-use crate::rollup::state::{Phase, RecordState};
+use crate::rollup::state::Phase;
 
 /// How many of the records that wait are shown one by one; `GET /v1/records` has them all.
 const DEADLINES_SHOWN: usize = 5;
@@ -154,11 +155,11 @@ pub fn status<D: Disk>(engine: &Engine<D>, policy: &config::Gate, started: Times
     let (log, footprint) = (engine.log(), engine.footprint());
     let hour = state.current_hour(now);
     let whole = state.together();
-    let open = whole
-        .dimensions
-        .iter()
-        .filter(|d| d.configured)
-        .map(|d| OpenDimension { name: d.rules.name.clone(), usage: whole.hourly(d, hour).usage.total().to_string() });
+    let customers = whole.customer_sums(Some(hour));
+    let open = whole.dimensions.iter().zip(&customers).filter(|(d, _)| d.configured).map(|(d, customers)| {
+        let usage = whole.hourly(d, hour).usage.total() + customers.open;
+        OpenDimension { name: d.rules.name.clone(), usage: usage.to_string() }
+    });
     let books = state.books();
     let aws = engine.aws();
     let next_deadlines = next_deadlines(state, now);
@@ -297,23 +298,26 @@ fn counts(state: &State) -> BTreeMap<&'static str, u64> {
     add(Phase::Expired, state.ended.expired);
     add(Phase::Discarded, state.ended.discarded);
     state.records.values().for_each(|r| add(r.phase, 1));
+    add(Phase::Pending, state.customers().map_or(0, |customers| customers.fresh_count()));
     state.records_of_others().for_each(|(_, r)| add(r.phase, 1));
     counts
 }
 
 /// The records that wait to be sent, those whose window closes first.
 fn next_deadlines(state: &State, now: Timestamp) -> Vec<Pending> {
-    let mut waiting: Vec<&RecordState> = state.records.values().filter(|r| r.phase == Phase::Pending).collect();
-    waiting.sort_by_key(|r| r.deadline(state.window));
-    let shown = |record: &RecordState| {
-        let deadline = record.deadline(state.window);
-        Pending {
-            hour: record.record.key.hour.to_string(),
-            dimension: record.record.request.dimension.clone(),
-            quantity: record.record.request.quantity,
-            deadline: deadline.to_string(),
-            seconds_left: deadline.since(now).as_secs(),
-        }
+    let fresh = state.customers().into_iter().flat_map(|customers| customers.fresh()).take(DEADLINES_SHOWN);
+    let fresh =
+        fresh.filter_map(|(key, _)| Some((state.deadline_of(&key)?, state.fresh_record(&key)?.request, key.hour)));
+    let known = state.records.values().filter(|r| r.phase == Phase::Pending);
+    let known = known.map(|r| (r.deadline(state.window), r.record.request.clone(), r.record.key.hour));
+    let mut waiting: Vec<(Timestamp, Request, Hour)> = known.chain(fresh).collect();
+    waiting.sort_by_key(|(deadline, ..)| *deadline);
+    let shown = |(deadline, request, hour): (Timestamp, Request, Hour)| Pending {
+        hour: hour.to_string(),
+        dimension: request.dimension,
+        quantity: request.quantity,
+        deadline: deadline.to_string(),
+        seconds_left: deadline.since(now).as_secs(),
     };
     waiting.into_iter().take(DEADLINES_SHOWN).map(shown).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::entry::Hold;
+use crate::entry::{Buyer, Hold};
 use crate::index::History;
 use crate::rollup::State;
 use crate::rollup::state::RecordState;
@@ -16,8 +16,11 @@ pub struct RecordView {
     pub hour: String,
     /// The dimension.
     pub dimension: String,
-    /// SaaS products: whose usage.
+    /// SaaS products: whose usage, as an account id.
     pub customer: Option<String>,
+    /// SaaS products: the licence it is sent under. Left out where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
     /// What AWS is sent.
     pub quantity: u32,
     /// Measured in the hour.
@@ -36,7 +39,7 @@ pub struct RecordView {
     pub metering_record_id: Option<String>,
     /// As sent.
     pub timestamp: String,
-    /// As sent.
+    /// As sent; empty for a customer's record, whose operation takes none.
     pub client_token: String,
     /// Attempts begun.
     pub attempts: u32,
@@ -73,8 +76,10 @@ pub type Current = Vec<(Option<String>, RecordState)>;
 
 /// Those of `state`.
 pub fn current(state: &State) -> Current {
+    let fresh = state.customers().into_iter().flat_map(|customers| customers.fresh());
+    let fresh = fresh.filter_map(|(key, _)| Some((None, RecordState::sealed(state.fresh_record(&key)?))));
     let own = state.records.values().map(|record| (None, record.clone()));
-    own.chain(state.records_of_others().map(|(name, record)| (Some(name.to_owned()), record))).collect()
+    own.chain(fresh).chain(state.records_of_others().map(|(name, record)| (Some(name.to_owned()), record))).collect()
 }
 
 /// A share.
@@ -94,10 +99,13 @@ impl From<&RecordState> for RecordView {
             quantity: a.quantity,
             tags: a.tags.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         });
+        let buyer = record.key.account().and_then(|_| request.buyer());
+        let token = if buyer.is_some() { String::new() } else { request.client_token.clone() };
         RecordView {
             hour: record.key.hour.to_string(),
             dimension: request.dimension.clone(),
-            customer: None,
+            customer: buyer.as_ref().map(Buyer::customer_id),
+            license: buyer.and_then(|buyer| buyer.license),
             quantity: request.quantity,
             usage: record.usage.to_string(),
             carried_in: record.carried_in.to_string(),
@@ -107,7 +115,7 @@ impl From<&RecordState> for RecordView {
             state: state.phase.name().to_owned(),
             metering_record_id: state.metering_record_id.clone(),
             timestamp: request.timestamp.to_string(),
-            client_token: request.client_token.clone(),
+            client_token: token,
             attempts: state.attempts,
             first_attempt: state.first_attempt.map(|t| t.to_string()),
             last_attempt: state.last_attempt.map(|t| t.to_string()),
@@ -118,7 +126,7 @@ impl From<&RecordState> for RecordView {
             hold: record.hold.map(hold_words),
             decided_by: state.decided.map(|(peer, _)| peer.uid),
             decided_at: state.decided.map(|(_, at)| at.to_string()),
-            generation: record.key.generation,
+            generation: record.key.times_fixed(),
             instance: None,
         }
     }

@@ -107,6 +107,7 @@ fn live(dir: &Path, hours: u64) {
                     engine.answered(key, &reply(outcome), now).unwrap();
                 }
                 Sending::Probe(_) => engine.probed(&reply(Outcome::DryRunPassed), now).unwrap(),
+                Sending::Batch(..) | Sending::ProbeBatch => panic!("nobody here sells to customers"),
                 Sending::Wait(_) | Sending::Idle => {}
             }
         }

@@ -80,6 +80,7 @@ impl World {
         };
         let options = Options {
             product_code: self.product.into(),
+            saas: false,
             dimensions: self.names.iter().map(rules).collect(),
             window: HOUR * 6,
             late: self.late,

@@ -82,6 +82,7 @@ fn work(dir: &Path, hours: u32, increments: u64) -> Timestamp {
                     let passed = Reply { outcome: Outcome::DryRunPassed, ..answers(0) };
                     engine.probed(&passed, now).unwrap();
                 }
+                Sending::Batch(..) | Sending::ProbeBatch => panic!("nobody here sells to customers"),
                 Sending::Wait(_) | Sending::Idle => {}
             }
             n += 1;

@@ -6,6 +6,8 @@
 //! takes the units. 200 `{"ok":true,"decision":"carry"}` (a `retry` after the window is a `carry`), or an error object as on
 //! the writers' socket.
 //!
+//! For a SaaS product both name the `"customer"`, and where it has several licences the `"license"`.
+//!
 //! `POST /v1/release` with `{"hour": "…", "dimension": "requests", "at_most": 1000}` (`at_most` may be left out) sends a
 //! record that waits because it is above `hold_above`. 200 `{"ok":true,"became":"sent"}`, or `"carried"` past its window.
 //!
@@ -39,7 +41,7 @@ use super::http::wire::Wire;
 use super::reload;
 use crate::decimal::Amount;
 use crate::engine::{self, Code, Disposal, NotSettled, Refusal};
-use crate::entry::{Decision, Peer};
+use crate::entry::{Buyer, Decision, Peer};
 use crate::hour::{Hour, Timestamp};
 use crate::ingest::listener::peer;
 use crate::wal::LogError;
@@ -68,6 +70,8 @@ struct Settle {
     dimension: String,
     decision: Word,
     to: Option<String>,
+    customer: Option<String>,
+    license: Option<String>,
 }
 
 /// A held record that may go.
@@ -77,6 +81,8 @@ struct Release {
     hour: AnyMoment,
     dimension: String,
     at_most: Option<Units>,
+    customer: Option<String>,
+    license: Option<String>,
 }
 
 /// What another instance left unsent.
@@ -222,25 +228,33 @@ async fn answer(
 }
 
 async fn settle(body: &[u8], by: Peer, core: &Handle) -> Answer {
-    let Settle { hour, dimension, decision, to } = match read(body) {
+    let Settle { hour, dimension, decision, to, customer, license } = match read(body) {
         Ok(settle) => settle,
         Err(why) => return bad_request(&why),
     };
     if to.is_some() && decision != Word::Carry {
         return bad_request("only carry goes to another dimension");
     }
+    let customer = match buyer(customer, license) {
+        Ok(customer) => customer,
+        Err(why) => return bad_request(&why),
+    };
     let (hour, decision) = (hour.0, decision.into());
-    let settled = core.ask(|reply| Command::Settle { dimension, hour, decision, to, by, reply }).await;
+    let settled = core.ask(|reply| Command::Settle { customer, dimension, hour, decision, to, by, reply }).await;
     decided(settled.map(|done| done.map(|came_to| serde_json::json!({ "ok": true, "decision": Word::from(came_to) }))))
 }
 
 async fn release(body: &[u8], by: Peer, core: &Handle) -> Answer {
-    let Release { hour, dimension, at_most } = match read(body) {
+    let Release { hour, dimension, at_most, customer, license } = match read(body) {
         Ok(release) => release,
         Err(why) => return bad_request(&why),
     };
+    let customer = match buyer(customer, license) {
+        Ok(customer) => customer,
+        Err(why) => return bad_request(&why),
+    };
     let at_most = at_most.map(|units| units.0);
-    let released = core.ask(|reply| Command::Release { dimension, hour: hour.0, at_most, by, reply }).await;
+    let released = core.ask(|reply| Command::Release { customer, dimension, hour: hour.0, at_most, by, reply }).await;
     let became = |gone| match gone {
         engine::Gone::ToAws => "sent",
         engine::Gone::Carried => "carried",
@@ -261,6 +275,15 @@ async fn dispose(disposal: Disposal, body: &[u8], by: Peer, core: &Handle) -> An
                             "usage": usage })
     };
     decided(disposed.map(|done| done.map(shown)))
+}
+
+/// SaaS products: whose record it is.
+fn buyer(customer: Option<String>, license: Option<String>) -> Result<Option<Buyer>, String> {
+    match (customer, license) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err("a license belongs to a customer: say which".into()),
+        (Some(customer), license) => Buyer::parse(&customer, license.as_deref()).map(Some),
+    }
 }
 
 async fn read_again(body: &[u8], reload: &mpsc::Sender<reload::Request>) -> Answer {

@@ -10,7 +10,7 @@ use super::reload::Refused;
 use crate::config::Config;
 use crate::doctor::Finding;
 use crate::engine::{self, Code, Disposal, EndSeen, NotSettled, Refusal, Sending, Taken};
-use crate::entry::{Decision, Peer, RecordKey};
+use crate::entry::{Buyer, Decision, Peer, RecordKey};
 use crate::gate::Gate;
 use crate::hour::Hour;
 use crate::index::History;
@@ -35,7 +35,7 @@ pub enum Command {
     /// What is the submitter to do?
     NextSending(oneshot::Sender<Result<Sending, LogError>>),
     /// What an attempt came to.
-    Answered(RecordKey, Box<Reply>, oneshot::Sender<Result<(), LogError>>),
+    Answered(Sent, Box<Reply>, oneshot::Sender<Result<(), LogError>>),
     /// What a dry run came to.
     Probed(Box<Reply>),
     /// The instance's name has become known.
@@ -54,6 +54,8 @@ pub enum Command {
     Records(oneshot::Sender<Result<(view::Current, History), String>>),
     /// A person has decided about a record that waits for one.
     Settle {
+        /// SaaS products: whose record it is.
+        customer: Option<Buyer>,
         /// The dimension's name.
         dimension: String,
         /// The record's hour.
@@ -69,6 +71,8 @@ pub enum Command {
     },
     /// A person lets go of a record that is above its dimension's ceiling.
     Release {
+        /// SaaS products: whose record it is.
+        customer: Option<Buyer>,
         /// The dimension's name.
         dimension: String,
         /// The record's hour.
@@ -121,6 +125,15 @@ pub enum Command {
     SubmitterDone,
     /// This part of the agent panicked: a restart is better than going on without it.
     Fell(&'static str),
+}
+
+/// What an attempt was about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// One record.
+    Record(RecordKey),
+    /// A call with these.
+    Batch(Vec<RecordKey>),
 }
 
 /// The way to the core from another thread.

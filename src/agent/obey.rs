@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::checks;
-use super::commands::Command;
+use super::commands::{Command, Sent};
 use super::core::Core;
 use super::reload::Refused;
 use crate::config::Config;
@@ -31,8 +31,11 @@ impl<D: Disk> Core<'_, D> {
                 let _ = reply.send(sending);
                 poisoned?;
             }
-            Command::Answered(key, answer, reply) => {
-                let written = self.engine.answered(key, &answer, now);
+            Command::Answered(sent, answer, reply) => {
+                let written = match sent {
+                    Sent::Record(key) => self.engine.answered(key, &answer, now),
+                    Sent::Batch(keys) => self.engine.answered_batch(&keys, &answer, now),
+                };
                 // An answer may be the last: its units are to be on their way before the next hour is sealed.
                 self.tick_at = now;
                 let poisoned = poison(&written);
@@ -78,16 +81,17 @@ impl<D: Disk> Core<'_, D> {
                 let history = self.engine.index().history().map_err(|why| why.to_string());
                 let _ = reply.send(history.map(|history| (current, history)));
             }
-            Command::Settle { dimension, hour, decision, to, by, reply } => {
+            Command::Settle { customer, dimension, hour, decision, to, by, reply } => {
                 let decided = to.map_or(Ok(decision), |to| self.engine.carry_to(&dimension, &to));
-                let settled = decided.and_then(|decision| self.engine.settle(&dimension, hour, decision, by, now));
+                let settled = decided
+                    .and_then(|decision| self.engine.settle_of(customer.as_ref(), &dimension, hour, decision, by, now));
                 let poisoned = not_written(&settled);
                 let _ = reply.send(settled);
                 poisoned?;
                 self.front.wiring.sealed.notify_one();
             }
-            Command::Release { dimension, hour, at_most, by, reply } => {
-                let released = self.engine.release(&dimension, hour, at_most, by, now);
+            Command::Release { customer, dimension, hour, at_most, by, reply } => {
+                let released = self.engine.release_of(customer.as_ref(), &dimension, hour, at_most, by, now);
                 let poisoned = not_written(&released);
                 let _ = reply.send(released);
                 poisoned?;

@@ -29,9 +29,9 @@ use super::reload::{Load, Reload};
 use super::submitter::Submitter;
 use super::waiting::{Waited, Waiting};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ProductKind};
 use crate::disk::{RealDisk, is_full};
-use crate::engine::{Engine, EngineError, Options};
+use crate::engine::{Engine, EngineError, Options, SAAS};
 use crate::ingest::allow::Allowed;
 use crate::ingest::listener::{make_dir, sockets};
 use crate::submit::aws::Aws;
@@ -85,7 +85,7 @@ impl RunError {
             RunError::Lock(LockError::InUse { .. }) | RunError::Volatile { .. } => 73,
             RunError::Engine(EngineError::Open(OpenError::Purpose { .. } | OpenError::Foreign { .. })) => 73,
             RunError::Engine(EngineError::Open(OpenError::Header { source: HeaderError::Version(_), .. })) => 73,
-            RunError::Engine(EngineError::TooManyDimensions(_)) => 78,
+            RunError::Engine(EngineError::TooManyDimensions(_) | EngineError::OtherKind { .. }) => 78,
             RunError::DiskFailed(_) | RunError::Lock(LockError::Ending { .. }) => 74,
             RunError::Socket { .. } | RunError::System(_) => 1,
             RunError::Lock(_) | RunError::Engine(_) => match self.of_disk() {
@@ -176,7 +176,8 @@ pub struct Launch {
 /// Runs an agent until it is asked to stop. `say` is told when writers are answered, and when they have to wait.
 pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(), RunError> {
     let Launch { clock, own_clock, dummy_key, watchdog, load } = launch;
-    let identity = identity::identity(config.instance.id.as_deref());
+    let saas = config.product.kind == ProductKind::Saas;
+    let identity = if saas { Identity::Known(SAAS.into()) } else { identity::identity(config.instance.id.as_deref()) };
     let purpose = if own_clock || config.submit.is_loopback() { Purpose::Test } else { Purpose::Real };
     let instance = match &identity {
         Identity::Known(name) => Some(name.clone()),
@@ -210,10 +211,11 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
     let handle = Handle::new(commands_in, Arc::clone(&waker));
     let submitter = Submitter {
         core: handle.clone(),
-        aws: Aws::new(config.submit.clone(), config.product.code.clone(), dummy_key),
+        aws: Arc::new(Aws::new(config.submit.clone(), config.product.code.clone(), dummy_key)),
         clock: Arc::clone(&clock),
         sealed: Arc::clone(&sealed),
         stop: stopping,
+        calls: tokio::task::JoinSet::new(),
     };
     let notice_clock = Arc::clone(&clock);
     let asking = Asking::of(own_clock, identity::is_ec2(Path::new("/")), config.instance.id.is_some());

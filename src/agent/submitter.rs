@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
-use super::commands::{Command, Gone, Handle};
+use super::commands::{Command, Gone, Handle, Sent};
 use super::core::LOOK_UP_EVERY;
 use crate::clock::Clock;
 use crate::engine::Sending;
-use crate::entry::RecordKey;
 use crate::submit::answer::Reply;
 use crate::submit::aws::Metering;
 use crate::wal::LogError;
@@ -22,22 +22,27 @@ pub struct Submitter<A> {
     /// The core.
     pub core: Handle,
     /// The door to AWS.
-    pub aws: A,
+    pub aws: Arc<A>,
     /// What waiting is measured by.
     pub clock: Arc<dyn Clock>,
     /// Rung when a record was sealed.
     pub sealed: Arc<Notify>,
     /// True when the agent is to stop.
     pub stop: watch::Receiver<bool>,
+    /// Calls with many records that are under way.
+    pub calls: JoinSet<()>,
 }
 
-impl<A: Metering> Submitter<A> {
+impl<A: Metering + 'static> Submitter<A> {
     /// Works until the agent stops. A call under way is finished and its outcome written down.
     pub async fn run(mut self) {
         while !*self.stop.borrow() {
             if self.step().await.is_err() {
                 return;
             }
+        }
+        while let Some(ended) = self.calls.join_next().await {
+            pass_on(ended);
         }
         // Only a core that is gone already does not hear this.
         let _ = self.core.tell(Command::SubmitterDone);
@@ -47,10 +52,23 @@ impl<A: Metering> Submitter<A> {
         match self.core.ask(Command::NextSending).await? {
             Ok(Sending::Record(key, request)) => {
                 let reply = self.aws.meter_usage(&request, false).await;
-                self.write_down(key, reply).await
+                write_down(&self.core, Sent::Record(key), reply).await
             }
             Ok(Sending::Probe(request)) => {
                 let reply = self.aws.meter_usage(&request, true).await;
+                self.core.tell(Command::Probed(Box::new(reply)))
+            }
+            Ok(Sending::Batch(keys, requests)) => {
+                let (aws, core) = (Arc::clone(&self.aws), self.core.clone());
+                self.calls.spawn_local(async move {
+                    let reply = aws.batch_meter_usage(&requests).await;
+                    // Only a core that is gone does not take it.
+                    let _ = write_down(&core, Sent::Batch(keys), reply).await;
+                });
+                Ok(())
+            }
+            Ok(Sending::ProbeBatch) => {
+                let reply = self.aws.batch_meter_usage(&[]).await;
                 self.core.tell(Command::Probed(Box::new(reply)))
             }
             Ok(Sending::Wait(until)) => {
@@ -62,6 +80,7 @@ impl<A: Metering> Submitter<A> {
             Ok(Sending::Idle) => {
                 tokio::select! {
                     () = self.sealed.notified() => {}
+                    Some(ended) = self.calls.join_next() => pass_on(ended),
                     _ = self.stop.changed() => {}
                 }
                 Ok(())
@@ -74,23 +93,33 @@ impl<A: Metering> Submitter<A> {
         }
     }
 
-    /// AWS's word must not be forgotten for want of room: it is offered until the log takes it.
-    async fn write_down(&mut self, key: RecordKey, reply: Reply) -> Result<(), Gone> {
-        loop {
-            let offered = Box::new(reply.clone());
-            match self.core.ask(|answer| Command::Answered(key, offered, answer)).await? {
-                Ok(()) => return Ok(()),
-                Err(LogError::Full(_)) => tokio::time::sleep(ROOM_RETRY).await,
-                Err(LogError::Poisoned(_)) => return Err(Gone),
-            }
-        }
-    }
-
     async fn pause(&mut self, span: Duration) {
         tokio::select! {
             () = tokio::time::sleep(span) => {}
             () = self.sealed.notified() => {}
+            Some(ended) = self.calls.join_next() => pass_on(ended),
             _ = self.stop.changed() => {}
         }
+    }
+}
+
+/// AWS's word must not be forgotten for want of room: it is offered until the log takes it.
+async fn write_down(core: &Handle, sent: Sent, reply: Reply) -> Result<(), Gone> {
+    loop {
+        let (sent, offered) = (sent.clone(), Box::new(reply.clone()));
+        match core.ask(|answer| Command::Answered(sent, offered, answer)).await? {
+            Ok(()) => return Ok(()),
+            Err(LogError::Full(_)) => tokio::time::sleep(ROOM_RETRY).await,
+            Err(LogError::Poisoned(_)) => return Err(Gone),
+        }
+    }
+}
+
+/// A call that panicked ends the submitter as one of its own would.
+fn pass_on(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
     }
 }

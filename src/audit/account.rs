@@ -14,6 +14,26 @@ pub(super) struct HourSum {
     pub(super) at: Timestamp,
 }
 
+impl HourSum {
+    pub(super) fn see(&mut self, measure: Measure, quantity: Amount, at: Timestamp) {
+        match measure {
+            Measure::Max => self.value = self.value.max(quantity),
+            Measure::Last if at >= self.at => *self = HourSum { value: quantity, at },
+            Measure::Last => {}
+            Measure::Sum | Measure::Count | Measure::Unique | Measure::Uptime => self.value += quantity,
+        }
+    }
+
+    /// What a clock ahead of its time put into a later hour.
+    pub(super) fn take_back(&mut self, measure: Measure, ahead: HourSum, now: Timestamp) {
+        match measure {
+            Measure::Max | Measure::Unique => self.value = self.value.max(ahead.value),
+            Measure::Last => *self = HourSum { value: ahead.value, at: now },
+            Measure::Sum | Measure::Count | Measure::Uptime => self.value += ahead.value,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Account {
     pub(super) name: String,
@@ -66,25 +86,14 @@ impl Account {
 
     pub(super) fn add(&mut self, hour: Hour, quantity: Amount, at: Timestamp) {
         let measure = self.measure_in(hour);
-        let sum = self.hours.entry(hour).or_default();
-        match measure {
-            Measure::Max => sum.value = sum.value.max(quantity),
-            Measure::Last if at >= sum.at => *sum = HourSum { value: quantity, at },
-            Measure::Last => {}
-            Measure::Sum | Measure::Count | Measure::Unique | Measure::Uptime => sum.value += quantity,
-        }
+        self.hours.entry(hour).or_default().see(measure, quantity, at);
     }
 
     /// Usage that a clock ahead of its time put into hours after `hour` counts in it.
     pub(super) fn recall(&mut self, hour: Hour, now: Timestamp) {
         for (_, ahead) in self.hours.split_off(&hour.next()) {
             let measure = self.measure_in(hour);
-            let sum = self.hours.entry(hour).or_default();
-            match measure {
-                Measure::Max | Measure::Unique => sum.value = sum.value.max(ahead.value),
-                Measure::Last => *sum = HourSum { value: ahead.value, at: now },
-                Measure::Sum | Measure::Count | Measure::Uptime => sum.value += ahead.value,
-            }
+            self.hours.entry(hour).or_default().take_back(measure, ahead, now);
         }
     }
 

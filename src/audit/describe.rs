@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::describe_customers;
 use crate::decimal::Amount;
 use crate::entry::{
     self, DimensionId, Disposed, Entry, Fate, Increment, Peer, Record, RecordKey, Run, Seal, Trust, Usage, Verdict,
@@ -35,6 +36,10 @@ pub const KINDS: &[(&str, u8)] = &[
     ("disposed", kind::DISPOSED),
     ("end", kind::END),
     ("called-off", kind::CALLED_OFF),
+    ("customers", kind::ACCOUNTS),
+    ("sealed-part", kind::SEALED_PART),
+    ("batch-attempt", kind::BATCH_ATTEMPT),
+    ("batch-answered", kind::BATCH_ANSWERED),
     ("archived", kind::ARCHIVED),
     ("stop", log_kind::CLEAN_STOP),
     ("gap", log_kind::GAP),
@@ -52,12 +57,13 @@ pub fn kind_name(number: u8) -> &'static str {
 pub struct Names(Vec<String>);
 
 impl Names {
-    fn of(&self, id: DimensionId) -> String {
+    pub(super) fn of(&self, id: DimensionId) -> String {
         self.0.get(usize::from(id.0)).cloned().unwrap_or_else(|| format!("dimension number {}", id.0))
     }
 
-    fn key(&self, key: &RecordKey) -> String {
-        format!("{} {}", self.of(key.dimension), key.hour)
+    pub(super) fn key(&self, key: &RecordKey) -> String {
+        let whose = key.account().map_or_else(String::new, |account| format!(" of customer number {}", account.0));
+        format!("{} {}{whose}", self.of(key.dimension), key.hour)
     }
 
     fn learn(&mut self, id: DimensionId, name: &str) {
@@ -80,7 +86,7 @@ pub struct Described {
     pub fields: Value,
 }
 
-fn describe_as(text: impl Into<String>, fields: Value) -> Described {
+pub(super) fn describe_as(text: impl Into<String>, fields: Value) -> Described {
     Described { text: text.into(), fields }
 }
 
@@ -129,6 +135,10 @@ fn fact(entry: &Entry, names: &mut Names) -> Described {
             describe_as(text, fields)
         }
         Entry::Seal(seal) => described_seal(seal, names),
+        Entry::Accounts(accounts) => describe_customers::accounts(accounts),
+        Entry::SealedPart(part) => describe_customers::sealed_part(part, names),
+        Entry::BatchAttempt(attempt) => describe_customers::batch_attempt(attempt, names),
+        Entry::BatchAnswered(answered) => describe_customers::batch_answered(answered, names),
         Entry::Attempt(attempt) => describe_as(
             format!("{}: a request is about to leave", names.key(&attempt.key)),
             of_record(&attempt.key, attempt.at, names, json!({})),
@@ -250,7 +260,7 @@ fn announced() -> String {
     "instance metadata".to_owned()
 }
 
-fn verdict(verdict: &Verdict) -> &'static str {
+pub(super) fn verdict(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Accepted { .. } => "accepted",
         Verdict::NotTaken => "not taken",
@@ -270,7 +280,10 @@ fn peer(peer: Peer) -> Value {
 /// The fields that name a record, and `more`.
 fn of_record(key: &RecordKey, at: Timestamp, names: &Names, more: Value) -> Value {
     let mut fields = json!({ "dimension": names.of(key.dimension), "hour": key.hour.to_string(),
-                             "generation": key.generation, "at": at.to_string() });
+                             "generation": key.times_fixed(), "at": at.to_string() });
+    if let Some(account) = key.account() {
+        fields["customer_number"] = json!(account.0);
+    }
     if let (Some(fields), Value::Object(more)) = (fields.as_object_mut(), more) {
         fields.extend(more);
     }
@@ -300,9 +313,23 @@ fn described_usage(usage: &Usage, names: &Names) -> Described {
                     seq += 1;
                 }
             }
-            Run::Full(i) => {
+            Run::Customers { hour, items } => {
+                let sum: i128 = items.iter().map(|(_, _, q)| i128::from(*q)).sum();
+                let sum = Amount::from_millionths(sum);
+                said.push(format!("{} of customers, together {sum}, in {hour}", items.len()));
+                for (account, dimension, q) in items {
+                    let mut fields = plain(seq, *dimension, *hour, *q);
+                    fields["customer_number"] = json!(account.0);
+                    increments.push(fields);
+                    seq += 1;
+                }
+            }
+            Run::Full(i) | Run::Customer(_, i) => {
                 said.push(full_text(i, names));
                 let mut fields = plain(seq, i.dimension, i.hour, i.quantity);
+                if let Run::Customer(account, _) = run {
+                    fields["customer_number"] = json!(account.0);
+                }
                 let tags: serde_json::Map<_, _> = i.tags.iter().map(|(k, v)| (k.to_owned(), json!(v))).collect();
                 let more = [
                     ("late", json!(i.late)),
@@ -372,7 +399,8 @@ fn checkpoint(state: &State, names: &mut Names) -> Described {
     for (id, dimension) in (0..).map(DimensionId).zip(&state.dimensions) {
         names.learn(id, &dimension.rules.name);
     }
-    let waiting = state.records.len();
+    let fresh = state.customers().map_or(0, |customers| customers.fresh_count() as usize);
+    let waiting = state.records.len() + fresh;
     let text = format!("all up to here: {} increments, {waiting} records not final", state.accepted_seq);
     let fields = json!({ "accepted_seq": state.accepted_seq, "open_from": state.open_from.to_string(),
                          "records_not_final": waiting, "books": state.books() });

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::account::{Account, HourSum, is_plain};
+use super::customers::Customers;
 use super::waiting::{Place, Waiting};
 use crate::decimal::Amount;
 use crate::entry::{
@@ -30,6 +31,7 @@ pub(super) struct Ledger {
     pub(super) parted: Option<Vec<BTreeMap<Hour, HourSum>>>,
     /// What other instances left unsent, by name.
     pub(super) others: BTreeMap<String, Ledger>,
+    pub(super) customers: Customers,
     /// The last increment.
     pub seq: u64,
 }
@@ -42,6 +44,7 @@ impl Ledger {
             open_from: state.open_from,
             instance: state.instance.clone(),
             others,
+            customers: Customers::from_state(state),
             seq: state.accepted_seq,
             ..Ledger::default()
         };
@@ -70,6 +73,10 @@ impl Ledger {
         for (key, r) in &state.records {
             ledger.records.insert(*key, Waiting::from_state(state, key, r));
         }
+        for (key, _) in state.customers().into_iter().flat_map(|customers| customers.fresh()) {
+            let record = state.fresh_record(&key).map(RecordState::sealed);
+            ledger.records.extend(record.map(|r| (key, Waiting::from_state(state, &key, &r))));
+        }
         ledger
     }
 
@@ -91,7 +98,8 @@ impl Ledger {
             Entry::Attempt(_) | Entry::Started(_) | Entry::Alive(_) | Entry::Echo(_) => {}
             Entry::End(_) | Entry::CalledOff(_) => {}
             Entry::Damaged(damaged) => {
-                let own = self.records.iter_mut().filter(|(key, _)| damaged.records.contains(*key));
+                let is_own = |key: &RecordKey| key.account().is_some() || damaged.records.contains(key);
+                let own = self.records.iter_mut().filter(|(key, _)| is_own(key));
                 let others = self.others.values_mut().flat_map(|other| other.records.iter_mut());
                 own.chain(others).for_each(|(_, record)| record.ambiguous = true);
             }
@@ -101,17 +109,11 @@ impl Ledger {
                 }
             }
             Entry::Released(released) => self.released(released),
-            Entry::Answered(answered) => {
-                let Some(record) = self.records.get_mut(&answered.key) else {
-                    return vec![format!("an answer for record {}, which waits for none", answered.key)];
-                };
-                match answered.verdict {
-                    Verdict::Accepted { .. } => self.end(answered.key, |account| &mut account.accepted),
-                    Verdict::Conflict => (record.place, record.ambiguous) = (Place::Person, false),
-                    Verdict::Ambiguous => record.ambiguous = true,
-                    Verdict::Refused if !record.ambiguous => record.place = Place::Refused,
-                    _ => {}
-                }
+            Entry::Answered(answered) => return self.answered(answered.key, &answered.verdict),
+            Entry::Accounts(_) | Entry::BatchAttempt(_) => {}
+            Entry::SealedPart(part) => return self.sealed_part(part),
+            Entry::BatchAnswered(answered) => {
+                return answered.records.iter().flat_map(|(key, verdict, _)| self.answered(*key, verdict)).collect();
             }
             Entry::Closed(closed) => match closed.ending {
                 Ending::Expired => self.end(closed.key, |account| &mut account.expired),
@@ -130,6 +132,20 @@ impl Ledger {
                     self.records.insert(key, Waiting { place: Place::Pending, request, ..before });
                 }
             }
+        }
+        Vec::new()
+    }
+
+    fn answered(&mut self, key: RecordKey, verdict: &Verdict) -> Vec<String> {
+        let Some(record) = self.records.get_mut(&key) else {
+            return vec![format!("an answer for record {key}, which waits for none")];
+        };
+        match verdict {
+            Verdict::Accepted { .. } => self.end(key, |account| &mut account.accepted),
+            Verdict::Conflict => (record.place, record.ambiguous) = (Place::Person, false),
+            Verdict::Ambiguous => record.ambiguous = true,
+            Verdict::Refused if !record.ambiguous => record.place = Place::Refused,
+            _ => {}
         }
         Vec::new()
     }
@@ -185,14 +201,22 @@ impl Ledger {
             Some(account) => account.add(hour, Amount::from_millionths(i128::from(quantity)), at),
             None => wrong.push(format!("an increment of dimension number {dimension}, which nobody has configured")),
         };
+        let mut customers = Vec::new();
         for run in &usage.runs {
             match run {
                 Run::Plain { hour, items } => {
                     items.iter().for_each(|(id, q)| add(usize::from(id.0), *hour, *q, usage.received));
                 }
                 Run::Full(i) => add(usize::from(i.dimension.0), i.hour, i.quantity, i.at.unwrap_or(usage.received)),
+                Run::Customers { hour, items } => {
+                    customers.extend(items.iter().map(|(of, id, q)| (*of, (*id, *hour, *q), usage.received)));
+                }
+                Run::Customer(of, i) => {
+                    customers.push((*of, (i.dimension, i.hour, i.quantity), i.at.unwrap_or(usage.received)));
+                }
             }
         }
+        wrong.extend(customers.into_iter().filter_map(|(of, what, at)| self.add_customer(of, what, at)));
         wrong
     }
 
@@ -204,6 +228,7 @@ impl Ledger {
         for sealed in &seal.dimensions {
             self.sealed(seal.hour, sealed, &mut wrong);
         }
+        self.close_customers(seal.through, &mut wrong);
         self.open_from = seal.through.next();
         for account in &mut self.accounts {
             let late = account.hours.split_off(&self.open_from);
@@ -284,13 +309,17 @@ impl Ledger {
             let spill = std::mem::take(&mut record.spill);
             record.value -= spill;
             record.place = Place::Pending;
-            account.spill += spill;
+            match key.account() {
+                Some(of) => self.customers.let_go(of, &key, spill),
+                None => account.spill += spill,
+            }
         }
     }
 
     /// Usage that a clock ahead of its time put into later hours counts in this one.
     fn recall(&mut self, now: Timestamp) {
         let hour = now.hour().max(self.open_from);
+        self.recall_customers(hour, now);
         let mut parted = self.parted.as_mut().map(|parted| parted.iter_mut());
         for account in &mut self.accounts {
             account.recall(hour, now);
@@ -334,7 +363,8 @@ impl Ledger {
     pub(super) fn books(&self) -> Vec<(Books, bool)> {
         let books = |(at, account): (usize, &Account)| {
             let waits = |place| self.waits(at, Some(place));
-            let open = self.open(at, account);
+            let open = self.open(at, account) + self.customers.open_of(at);
+            let (remainder, spill) = self.customers.left_of(at);
             let elsewhere: Amount = self.others.values().map(|other| other.never_sealed(at)).sum();
             // Without their open hours, where increments alone do not decide what these come to.
             let believed = |other: &Ledger| if account.plain { Amount::ZERO } else { other.never_sealed(at) };
@@ -342,7 +372,7 @@ impl Ledger {
             let books = Books {
                 dimension: account.name.clone(),
                 received: account.sealed + open + elsewhere,
-                open: open + account.spill + waits(Place::Carried),
+                open: open + account.spill + spill + waits(Place::Carried),
                 pending: waits(Place::Pending),
                 accepted: account.accepted,
                 with_person: waits(Place::Person) + waits(Place::Refused) + set_aside,
@@ -351,7 +381,7 @@ impl Ledger {
                 discarded: account.discarded,
                 lost: account.lost,
                 rounded: account.rounded,
-                remainder: account.remainder,
+                remainder: account.remainder + remainder,
             };
             (books, account.plain)
         };

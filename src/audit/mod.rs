@@ -2,7 +2,9 @@
 //! more by another way than the agent's. Reads only, and believes nothing that was not looked at.
 
 mod account;
+mod customers;
 pub mod describe;
+mod describe_customers;
 mod ends;
 mod ledger;
 mod others;

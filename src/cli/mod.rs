@@ -30,6 +30,7 @@ pub mod status;
 mod terminal;
 pub mod verify;
 mod when;
+mod whose;
 
 use std::process::ExitCode;
 

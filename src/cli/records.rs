@@ -85,7 +85,7 @@ fn as_csv(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
     writeln!(
         out,
         "hour,dimension,quantity,usage,carried_in,remainder_in,remainder,late,state,metering_record_id,timestamp,\
-         client_token,attempts,first_attempt,last_attempt,last_error,carried_into"
+         client_token,attempts,first_attempt,last_attempt,last_error,carried_into,customer,license"
     )?;
     for r in records {
         let optional = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -107,6 +107,8 @@ fn as_csv(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
             optional(&r.last_attempt),
             optional(&r.last_error),
             optional(&r.carried_into),
+            optional(&r.customer),
+            optional(&r.license),
         ];
         writeln!(out, "{}", fields.map(|f| csv_field(&plain(&f))).join(","))?;
     }
@@ -121,8 +123,16 @@ fn as_table(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
     if records.is_empty() {
         return writeln!(out, "no records");
     }
-    writeln!(out, "{:<20}  {:<15} {:>10}  {:<9} what became of it", "hour", "dimension", "quantity", "state")?;
+    let customers = records.iter().any(|r| r.customer.is_some());
+    let whose = |text: &str| if customers { format!("{text:<12}  ") } else { String::new() };
+    let customer = whose("customer");
+    writeln!(
+        out,
+        "{:<20}  {customer}{:<15} {:>10}  {:<9} what became of it",
+        "hour", "dimension", "quantity", "state"
+    )?;
     for r in records {
+        let customer = whose(r.customer.as_deref().unwrap_or_default());
         let what = match (&r.metering_record_id, &r.carried_into, &r.last_error) {
             (Some(id), _, _) => format!("record {id}"),
             (_, Some(hour), _) => format!("carried into {hour}"),
@@ -131,7 +141,7 @@ fn as_table(records: &[&RecordView], mut out: impl Write) -> io::Result<()> {
         };
         writeln!(
             out,
-            "{:<20}  {:<15} {:>10}  {:<9} {}",
+            "{:<20}  {customer}{:<15} {:>10}  {:<9} {}",
             r.hour,
             on_one_line(&r.dimension),
             r.quantity,

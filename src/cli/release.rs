@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::client::{Target, decide};
 use super::when::hour;
+use super::whose::Whose;
 use crate::hour::Hour;
 
 /// Send a record that is held because it is above hold_above
@@ -22,12 +23,16 @@ pub struct Release {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=2_147_483_647))]
     at_most: Option<u32>,
     #[command(flatten)]
+    whose: Whose,
+    #[command(flatten)]
     target: Target,
 }
 
 /// Sends the decision; returns the exit code.
 pub fn run(args: &Release) -> u8 {
-    let body = json!({ "hour": args.hour.to_string(), "dimension": args.dimension, "at_most": args.at_most });
+    let Whose { customer, license } = &args.whose;
+    let body = json!({ "hour": args.hour.to_string(), "dimension": args.dimension, "at_most": args.at_most, "customer": customer,
+                       "license": license });
     decide(&args.target, "/v1/release", &body, |done| match done.became.as_deref() {
         Some("carried") => "released past its window: its units go out with the next record",
         _ => "released: it is sent now",

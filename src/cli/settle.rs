@@ -7,6 +7,7 @@ use super::client::{Decided, Target, decide};
 use super::exit;
 use super::say::complain;
 use super::when::hour;
+use super::whose::Whose;
 use crate::hour::Hour;
 
 /// Decide about a record that waits for a person: held, conflict or in_doubt
@@ -27,6 +28,8 @@ pub struct Settle {
     /// With carry: its dimension was mistyped, its units go out with the next record of this one
     #[arg(long, value_name = "DIMENSION")]
     to: Option<String>,
+    #[command(flatten)]
+    whose: Whose,
     #[command(flatten)]
     target: Target,
 }
@@ -50,8 +53,9 @@ pub fn run(args: &Settle) -> u8 {
         return exit::USAGE;
     }
     let decision = args.decision.to_possible_value().map(|v| v.get_name().to_owned());
-    let body =
-        json!({ "hour": args.hour.to_string(), "dimension": args.dimension, "decision": decision, "to": args.to });
+    let Whose { customer, license } = &args.whose;
+    let body = json!({ "hour": args.hour.to_string(), "dimension": args.dimension, "decision": decision, "to": args.to,
+                       "customer": customer, "license": license });
     let done = |became: &Decided| match became.decision.as_deref() {
         Some("carry") => "settled: its units go out with the next record",
         _ => "settled",

@@ -6,7 +6,7 @@ use super::dry_run::{code, is_misspelt, is_taken, is_unanswered, named_like, spe
 use super::network::{Reached, Trouble};
 use super::{Facts, Finding, Machine};
 use crate::attribution;
-use crate::config::{Config, Credentials};
+use crate::config::{Config, Credentials, ProductKind};
 use crate::entry::Verdict;
 use crate::hour::span;
 use crate::status::SKEW_WARN_MS;
@@ -31,7 +31,15 @@ pub(super) fn callable_region(config: &Config, facts: &Facts) -> Option<String> 
 /// All findings but those of the machine.
 pub(super) fn findings(config: &Config, machine: &Machine, dimensions: &[String], facts: &Facts) -> Vec<Finding> {
     let case = Case { config, machine, facts };
-    let mut all = vec![case.instance(), case.region(), case.role(), case.network(), case.clock(), case.product_code()];
+    let mut all = vec![case.region(), case.role(), case.network(), case.clock()];
+    if config.product.kind == ProductKind::Saas {
+        let found = "AWS has no dry run for customers' records: nobody can tell before the first one is sent";
+        let remedy = "compare product.code and the names of the dimensions with the listing";
+        all.push(Finding::unknown("listing", found, remedy));
+        return all;
+    }
+    all.insert(0, case.instance());
+    all.push(case.product_code());
     all.push(case.attribution());
     all.extend(dimensions.iter().map(|name| case.dimension(name)));
     all

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::attribution;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ProductKind};
 use crate::entry::Request;
 use crate::hour::Timestamp;
 use crate::submit::answer::Reply;
@@ -96,6 +96,10 @@ pub struct Machine {
 
 /// The names that AWS must know: every configured dimension but the parts of others.
 pub fn billed(config: &Config) -> Vec<String> {
+    if config.product.kind == ProductKind::Saas {
+        // BatchMeterUsage has no dry run to ask with.
+        return Vec::new();
+    }
     let parts = |name: &str| config.dimensions.iter().any(|d| d.from.iter().any(|source| source.name == name));
     config.dimensions.iter().map(|d| d.name.clone()).filter(|name| !parts(name)).collect()
 }

@@ -1,6 +1,6 @@
 //! Increments that will share a frame.
 
-use crate::entry::{DimensionId, Increment, Peer, Run, Usage};
+use crate::entry::{AccountId, DimensionId, Increment, Peer, Run, Usage};
 use crate::hour::{Hour, Timestamp};
 
 /// Bytes of a usage entry before its runs: first number, moment, writer, count of runs.
@@ -9,6 +9,8 @@ const HEAD_BYTES: usize = 8 + 8 + 12 + 8;
 const RUN_BYTES: usize = 4 + 4 + 8;
 /// Bytes of a plain increment.
 const ITEM_BYTES: usize = 2 + 8;
+/// Bytes of a customer's number.
+const ACCOUNT_BYTES: usize = 4;
 
 /// The usage entry being put together, and how long it will be.
 #[derive(Debug, Default)]
@@ -46,7 +48,7 @@ impl Building {
         let key = increment.key.as_deref().map_or(0, text);
         let id = increment.id.as_deref().map_or(0, text);
         // Tag of the run, dimension, hour, late, quantity, at, key, tags, id.
-        (4 + 2 + 4 + 1 + 8 + 9 + 1 + key + 8 + tags + 1 + id).max(RUN_BYTES + ITEM_BYTES)
+        ACCOUNT_BYTES + (4 + 2 + 4 + 1 + 8 + 9 + 1 + key + 8 + tags + 1 + id).max(RUN_BYTES + ITEM_BYTES)
     }
 
     /// The bytes that a plain increment of `hour` adds.
@@ -66,10 +68,33 @@ impl Building {
         }
     }
 
-    pub(super) fn push(&mut self, peer: Peer, increment: Increment, now: Timestamp) {
+    pub(super) fn push(&mut self, peer: Peer, account: Option<AccountId>, increment: Increment, now: Timestamp) {
         self.bytes += Self::cost(&increment);
         self.begin(peer, now);
-        self.runs.push(Run::Full(increment));
+        self.runs.push(match account {
+            None => Run::Full(increment),
+            Some(account) => Run::Customer(account, increment),
+        });
+    }
+
+    /// A plain increment of a customer.
+    pub(super) fn push_customer(
+        &mut self,
+        peer: Peer,
+        account: AccountId,
+        (dimension, hour, quantity): (DimensionId, Hour, u64),
+        now: Timestamp,
+    ) {
+        let item = (account, dimension, quantity);
+        self.begin(peer, now);
+        self.bytes += ACCOUNT_BYTES + ITEM_BYTES;
+        match self.runs.last_mut() {
+            Some(Run::Customers { hour: same, items }) if *same == hour => items.push(item),
+            _ => {
+                self.bytes += RUN_BYTES;
+                self.runs.push(Run::Customers { hour, items: vec![item] });
+            }
+        }
     }
 
     fn begin(&mut self, peer: Peer, now: Timestamp) {

@@ -42,8 +42,8 @@ impl<D: Disk> Engine<D> {
         self.flush_building(now)?;
         // An uptime that begins here is metered from this moment on, and not from the last such entry, minutes ago.
         self.alive(false)?;
-        let Options { instance, segment_bytes, purpose, judge_clock, threads, .. } = self.options.clone();
-        let options = Options { instance, segment_bytes, purpose, judge_clock, threads, ..options };
+        let Options { saas, instance, segment_bytes, purpose, judge_clock, threads, .. } = self.options.clone();
+        let options = Options { saas, instance, segment_bytes, purpose, judge_clock, threads, ..options };
         // What AWS refused may be mended by it, and is tried again at once, as after a start.
         let refused: Vec<_> =
             self.state.records.iter().filter(|(_, r)| r.phase == Phase::Held).map(|(k, _)| *k).collect();
@@ -52,7 +52,10 @@ impl<D: Disk> Engine<D> {
             self.options = before;
             return Err(error);
         }
-        refused.iter().for_each(|key| self.outbox.forget(key));
+        for key in &refused {
+            self.outbox.forget(key);
+            self.dispatch.forget(key);
+        }
         self.retention.keep(self.options.retain);
         Ok(self.commit(now)?)
     }

@@ -112,7 +112,15 @@ impl<D: Disk> Engine<D> {
             let all = [carried].into_iter().chain(open).filter(|(_, usage)| !usage.is_zero());
             left.extend(all.map(|(hour, usage)| (name.clone(), hour, usage.to_string())));
         }
-        let waiting = waiting.into_iter().cloned().collect();
+        for (dimension, customers) in self.state.dimensions.iter().zip(self.state.customer_sums(None)) {
+            let left_over = customers.open + customers.carry;
+            if !left_over.is_zero() {
+                left.push((dimension.rules.name.clone(), self.state.first_open(), left_over.to_string()));
+            }
+        }
+        let fresh = self.state.customers().into_iter().flat_map(|customers| customers.fresh());
+        let fresh = fresh.filter_map(|(key, _)| self.state.fresh_record(&key)).map(RecordState::sealed);
+        let waiting = waiting.into_iter().cloned().chain(fresh).collect();
         let no_room = || (self.is_end_open() && self.log.no_room().is_some()).then_some("there is no room on the disk");
         let obstacle = self.obstacle().or_else(no_room);
         EndSeen { ending: self.ending.clone(), obstacle, sent, waiting, left }
@@ -156,14 +164,17 @@ impl<D: Disk> Engine<D> {
         let first = self.state.open_from;
         let mut hour = first;
         while hour <= now.hour() {
-            let Some(seal) = self.state.seal_early(hour, now, self.moment_for_aws(now)) else { return Ok(()) };
+            let moment = self.moment_for_aws(now);
+            self.seal_customers(hour, Some(moment), now)?;
+            let Some(seal) = self.state.seal_early(hour, now, moment) else { return Ok(()) };
             say_sealed(&seal);
             self.record(&Entry::Seal(seal), Need::Control, now)?;
             hour = self.state.open_from;
         }
         // Of these hours also what waits for a person.
         let mine = self.state.records.values().filter(|r| r.phase == Phase::Pending || r.record.key.hour >= first);
-        let mine: BTreeSet<RecordKey> = mine.map(|r| r.record.key).collect();
+        let mut mine: BTreeSet<RecordKey> = mine.map(|r| r.record.key).collect();
+        mine.extend(self.state.customers().into_iter().flat_map(|customers| customers.fresh()).map(|(key, _)| key));
         if let Some(ending) = &mut self.ending {
             ending.closed = Some(now.hour());
             ending.records.extend(mine);

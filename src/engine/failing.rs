@@ -23,7 +23,9 @@ impl<D: Disk> Engine<D> {
         if self.obstacle().is_none() && self.log.no_room().is_none() {
             return None;
         }
-        let first = self.state.dimensions.iter().flat_map(|dimension| dimension.open.keys()).min()?;
+        let customers = self.state.customers().and_then(|customers| customers.open_hours()).map(|(first, _)| first);
+        let own = self.state.dimensions.iter().flat_map(|dimension| dimension.open.keys()).min().copied();
+        let first = own.into_iter().chain(customers).min()?;
         let due = first.end().plus(self.options.grace);
         (self.placing(now) > due).then_some(due)
     }

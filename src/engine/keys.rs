@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::code::Code;
 use super::take::{AT_BACK_MAX, Refusal, refuse};
-use crate::entry::{DimensionId, Increment, Peer, Run, Usage};
+use crate::entry::{AccountId, DimensionId, Increment, Peer, Run, Usage};
 use crate::hour::{Hour, Timestamp};
 use crate::index::{Intake, KeyHash, Known, Secret};
 
@@ -23,22 +23,28 @@ pub(super) fn check_key(key: &str) -> Result<(), Refusal> {
 }
 
 /// The hash of an increment's key, and what will be known of it.
-pub(super) fn key_of(secret: Secret, peer: Peer, increment: &Increment, now: Timestamp) -> Option<(KeyHash, Known)> {
+pub(super) fn key_of(
+    secret: Secret,
+    peer: Peer,
+    account: Option<AccountId>,
+    increment: &Increment,
+    now: Timestamp,
+) -> Option<(KeyHash, Known)> {
     let key = increment.key.as_deref()?;
     // One name space of keys per writing user.
     let hash = secret.key(&[&peer.uid.to_le_bytes(), key.as_bytes()]);
-    Some((hash, Known { seq: 0, content: content(secret, increment), expires: expiry(increment, now) }))
+    Some((hash, Known { seq: 0, content: content(secret, account, increment), expires: expiry(increment, now) }))
 }
 
 /// A digest of what the caller said. Numbers are compared as numbers, times as times.
-fn content(secret: Secret, increment: &Increment) -> u64 {
+fn content(secret: Secret, account: Option<AccountId>, increment: &Increment) -> u64 {
     let DimensionId(dimension) = increment.dimension;
     // Whether an id is the hour's first is not the caller's word.
     let quantity = if increment.id.is_some() { 0 } else { increment.quantity };
     let (dimension, quantity) = (dimension.to_le_bytes(), quantity.to_le_bytes());
     let at = increment.at.map(|at| at.millis().to_le_bytes());
     let fixed: [&[u8]; 3] = [&dimension, &quantity, at.as_ref().map_or(&[], |at| at.as_slice())];
-    if increment.tags.is_empty() && increment.id.is_none() {
+    if increment.tags.is_empty() && increment.id.is_none() && account.is_none() {
         return secret.content(&fixed);
     }
     let mut parts = fixed.to_vec();
@@ -47,6 +53,8 @@ fn content(secret: Secret, increment: &Increment) -> u64 {
         parts.push(value.as_bytes());
     }
     parts.extend(increment.id.as_deref().map(str::as_bytes));
+    let account = account.map(|account| account.0.to_le_bytes());
+    parts.extend(account.as_ref().map(|bytes| bytes.as_slice()));
     secret.content(&parts)
 }
 
@@ -58,25 +66,32 @@ fn expiry(increment: &Increment, now: Timestamp) -> Hour {
 }
 
 /// The hash of an increment's id in its dimension and hour, and what will be known of it: only that it was there.
-pub(super) fn id_of(secret: Secret, increment: &Increment, now: Timestamp) -> Option<(KeyHash, Known)> {
+pub(super) fn id_of(
+    secret: Secret,
+    account: Option<AccountId>,
+    increment: &Increment,
+    now: Timestamp,
+) -> Option<(KeyHash, Known)> {
     let id = increment.id.as_deref()?;
     let DimensionId(dimension) = increment.dimension;
     let hour = increment.hour.index().to_le_bytes();
-    let hash = secret.key(&[b"id", &dimension.to_le_bytes(), &hour, id.as_bytes()]);
+    let dimension = dimension.to_le_bytes();
+    let hash = match account {
+        None => secret.key(&[b"id", &dimension, &hour, id.as_bytes()]),
+        Some(account) => secret.key(&[b"id of", &account.0.to_le_bytes(), &dimension, &hour, id.as_bytes()]),
+    };
     Some((hash, Known { seq: 0, content: 0, expires: expiry(increment, now) }))
 }
 
 /// Whether an entry has anything for the index.
 pub(super) fn has_keys(usage: &Usage) -> bool {
-    usage.runs.iter().any(|run| matches!(run, Run::Full(i) if i.key.is_some() || i.id.is_some()))
+    usage.runs.iter().any(|run| run.full().is_some_and(|(_, i)| i.key.is_some() || i.id.is_some()))
 }
 
 /// The last hour in which a key or an id of an entry is remembered.
 pub(super) fn keys_until(usage: &Usage) -> Hour {
-    let keys = usage.runs.iter().filter_map(|run| match run {
-        Run::Full(i) if i.key.is_some() || i.id.is_some() => Some(expiry(i, usage.received)),
-        _ => None,
-    });
+    let full = usage.runs.iter().filter_map(Run::full);
+    let keys = full.filter(|(_, i)| i.key.is_some() || i.id.is_some()).map(|(_, i)| expiry(i, usage.received));
     keys.max().unwrap_or_default()
 }
 
@@ -84,9 +99,9 @@ pub(super) fn keys_until(usage: &Usage) -> Hour {
 pub(super) fn index_keys(usage: &Usage, intake: &mut Intake<'_>) {
     let (mut seq, secret) = (usage.first_seq, intake.secret());
     for run in &usage.runs {
-        if let Run::Full(increment) = run {
-            let key = key_of(secret, usage.peer, increment, usage.received);
-            let id = id_of(secret, increment, usage.received).filter(|_| increment.quantity > 0);
+        if let Some((account, increment)) = run.full() {
+            let key = key_of(secret, usage.peer, account, increment, usage.received);
+            let id = id_of(secret, account, increment, usage.received).filter(|_| increment.quantity > 0);
             for (hash, known) in key.into_iter().chain(id) {
                 intake.add_key(hash, Known { seq, ..known });
             }

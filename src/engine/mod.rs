@@ -4,12 +4,15 @@
 //! One way in for every fact: `Engine::record` appends an entry and folds it. Nothing that is told to the outside
 //! (`ok`, a request to AWS) leaves before [`Engine::commit`] has succeeded.
 
+mod batches;
 mod building;
 mod code;
 mod configure;
+mod customers;
 mod deadlines;
 mod echo;
 mod ending;
+mod error;
 mod failing;
 mod keys;
 mod misnamed;
@@ -27,7 +30,9 @@ mod watch;
 mod whose;
 
 pub use code::Code;
+pub use customers::SAAS;
 pub use ending::{EndSeen, EndUnderWay};
+pub use error::EngineError;
 pub use failing::Failing;
 pub use misnamed::Misnamed;
 pub use options::Options;
@@ -51,34 +56,18 @@ use crate::hour::{Hour, Reading, Timestamp};
 use crate::index::{Index, IndexError};
 use crate::rollup::state::Phase;
 use crate::rollup::{Checkpoint, State};
+use crate::submit::dispatch::Dispatch;
 use crate::submit::outbox::Outbox;
 use crate::wal::archive::Owner;
 use crate::wal::log::kind as log_kind;
 use crate::wal::open::{self as wal_open, Entry as LogEntry};
 use crate::wal::spares::Need;
-use crate::wal::{Log, LogError, LogId, OpenError, Report};
+use crate::wal::{Log, LogError, LogId, Report};
 use building::Building;
 pub use configure::DIMENSIONS_EVER_MAX;
 use configure::Known;
 use echo::{Echoes, Folding};
 use recover::source;
-
-/// Why an engine cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The log.
-    #[error("the log: {0}")]
-    Open(#[from] OpenError),
-    /// The log, while recovery wrote to it.
-    #[error("the log: {0}")]
-    Log(#[from] LogError),
-    /// The index.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-    /// More dimensions than a log can number.
-    #[error("this log knows {0} dimensions already; move the state directory away to start a new one")]
-    TooManyDimensions(usize),
-}
 
 /// How long an opening engine waits for its index at most. An intact one is open within milliseconds, tens of them where
 /// a crash left it a segment or two of the log to read, more on a busy machine: writers rather wait that long than hear
@@ -94,6 +83,7 @@ pub struct Engine<D: Disk> {
     index: Index,
     building: Building,
     outbox: Outbox,
+    dispatch: Dispatch,
     names: HashMap<String, Known>,
     /// Configured names, for messages.
     listed: String,
@@ -156,6 +146,7 @@ impl<D: Disk> Engine<D> {
             index,
             building: Building::default(),
             outbox: Outbox::new(doubt, options.judge_clock),
+            dispatch: Dispatch::new(doubt),
             names: HashMap::new(),
             listed: String::new(),
             options,
@@ -171,12 +162,14 @@ impl<D: Disk> Engine<D> {
             echoes,
             ending: None,
         };
+        engine.is_own_kind()?;
         if damaged {
             engine.hold_what_damage_touched(now)?;
         }
         engine.heed(reading)?;
         engine.started()?;
         engine.settle_interrupted(now)?;
+        engine.say_kind(now)?;
         engine.part_if_unsure(now)?;
         engine.configure(now)?;
         engine.commit(now)?;
@@ -340,7 +333,8 @@ impl<D: Disk> Engine<D> {
         }
         let seal = self.state.open_from.end().plus(self.options.grace).max(now);
         let deadlines = self.state.records.values().filter(|r| r.phase == Phase::Pending && !r.in_flight);
-        let deadline = deadlines.map(|r| r.deadline(self.state.window)).min();
+        let fresh = self.state.fresh_deadline().map(|(_, deadline)| deadline);
+        let deadline = deadlines.map(|r| r.deadline(self.state.window)).chain(fresh).min();
         let said = deadlines::Deadlines::next(&self.state, now);
         [deadline, said, self.alive_due(now), self.next_retention(now)].into_iter().flatten().fold(seal, Timestamp::min)
     }
@@ -355,6 +349,7 @@ impl<D: Disk> Engine<D> {
             let hour = self.state.open_from;
             let last = now.minus(self.options.grace).hour().previous();
             let through = self.quiet_through(hour, last);
+            self.seal_customers(hour, None, now)?;
             let Some(seal) = self.state.seal(hour, through, now) else { return Ok(()) };
             ending::say_sealed(&seal);
             self.record(&Entry::Seal(seal), Need::Control, now)?;
@@ -382,7 +377,8 @@ impl<D: Disk> Engine<D> {
             .records
             .values()
             .filter(|r| r.phase == Phase::Pending && !r.in_flight && (now > r.deadline(window) || r.out_of_window));
-        let late: Vec<_> = late.map(|r| (r.record.key, r.ambiguous)).collect();
+        let mut late: Vec<_> = late.map(|r| (r.record.key, r.ambiguous)).collect();
+        late.extend(self.fresh_too_late(now).map(|key| (key, false)));
         for (key, ambiguous) in late {
             let ending = match (ambiguous, self.state.late) {
                 (true, _) => Ending::InDoubt,
@@ -392,6 +388,7 @@ impl<D: Disk> Engine<D> {
             tracing::warn!(record = %key, ?ending, "a record's window has passed");
             self.record(&Entry::Closed(Closed { key, at: now, ending }), Need::Control, now)?;
             self.outbox.forget(&key);
+            self.dispatch.forget(&key);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{self, Config, Offset, ZeroRecords};
+use crate::config::{self, Config, Offset, ProductKind, ZeroRecords};
 use crate::entry::Rules;
 use crate::wal::Purpose;
 
@@ -11,6 +11,8 @@ use crate::wal::Purpose;
 pub struct Options {
     /// The product's code.
     pub product_code: String,
+    /// Whether its customers are billed (BatchMeterUsage), and not the instance.
+    pub saas: bool,
     /// The configured dimensions, in order.
     pub dimensions: Vec<Rules>,
     /// See [`config::Submit`].
@@ -44,6 +46,7 @@ impl Options {
     pub fn of(config: &Config, instance: Option<String>, purpose: Purpose, judge_clock: bool) -> Self {
         Options {
             product_code: config.product.code.clone(),
+            saas: config.product.kind == ProductKind::Saas,
             dimensions: config.dimensions.iter().map(Rules::from).collect(),
             window: config.submit.window,
             late: config.submit.late,

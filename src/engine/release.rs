@@ -3,7 +3,7 @@
 use super::Engine;
 use super::settle::NotSettled;
 use crate::disk::Disk;
-use crate::entry::{Entry, Peer, Record, RecordKey, Released};
+use crate::entry::{Buyer, Entry, Peer, Record, RecordKey, Released};
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::seal::capped;
 use crate::wal::spares::Need;
@@ -28,9 +28,23 @@ impl<D: Disk> Engine<D> {
         by: Peer,
         now: Timestamp,
     ) -> Result<Gone, NotSettled> {
+        self.release_of(None, dimension, hour, at_most, by, now)
+    }
+
+    /// The same for a customer's record.
+    pub fn release_of(
+        &mut self,
+        customer: Option<&Buyer>,
+        dimension: &str,
+        hour: Hour,
+        at_most: Option<u32>,
+        by: Peer,
+        now: Timestamp,
+    ) -> Result<Gone, NotSettled> {
+        let customer = self.customer_of(customer)?;
         let missing = || NotSettled::NotHeld { dimension: dimension.to_owned(), hour };
         let id = self.state.dimension_named(dimension).ok_or_else(missing)?;
-        let found = self.state.records.range(RecordKey::all_of(id, hour)).find(|(_, r)| r.is_held_back());
+        let found = self.state.records.range(RecordKey::all_of(customer, id, hour)).find(|(_, r)| r.is_held_back());
         let (key, record) = found.ok_or_else(missing)?;
         let (key, quantity) = (*key, record.record.request.quantity);
         // A full record may have more behind it that did not fit in.

@@ -20,6 +20,10 @@ pub enum Sending {
     Record(RecordKey, Request),
     /// Send it as a dry run.
     Probe(Request),
+    /// Send these requests in one call; their attempt is in the log.
+    Batch(Vec<RecordKey>, Vec<Request>),
+    /// Send a call with no record in it.
+    ProbeBatch,
     /// Come back at this moment.
     Wait(Timestamp),
     /// Come back when something was sealed.
@@ -48,6 +52,9 @@ pub struct AwsSeen {
 impl<D: Disk> Engine<D> {
     /// What the submitter is to do now. For a record the attempt is durable when this returns.
     pub fn next_sending(&mut self, now: Timestamp) -> Result<Sending, LogError> {
+        if self.options.saas {
+            return self.next_call(now);
+        }
         let next = match self.state.clocks.doubt {
             // Only a dry run, whose answer tells what time it is.
             Some(_) => self.outbox.when(now),
@@ -82,8 +89,9 @@ impl<D: Disk> Engine<D> {
         offset.max(self.options.grace)
     }
 
-    fn request(&self, key: RecordKey) -> Option<Request> {
-        Some(self.state.records.get(&key)?.record.request.clone())
+    pub(super) fn request(&self, key: RecordKey) -> Option<Request> {
+        let known = self.state.records.get(&key).map(|r| r.record.request.clone());
+        known.or_else(|| self.state.fresh_record(&key).map(|record| record.request))
     }
 
     /// Writes down what an attempt came to. Durable when it returns.
@@ -115,6 +123,9 @@ impl<D: Disk> Engine<D> {
         self.heed_aws(reply, now)?;
         let in_doubt = self.state.clocks.doubt.is_some();
         self.outbox.probed(reached, in_doubt, reply.retry_after, now);
+        if self.options.saas {
+            self.dispatch.probed(reached, in_doubt || self.outbox.doubts_clock(), reply.retry_after, now);
+        }
         self.commit(now)
     }
 
@@ -144,10 +155,10 @@ impl<D: Disk> Engine<D> {
 
     /// Calls to AWS in a row that failed.
     pub fn failures(&self) -> u32 {
-        self.outbox.failures()
+        if self.options.saas { self.dispatch.failures() } else { self.outbox.failures() }
     }
 
-    fn heard(&mut self, reply: &Reply, verdict: Option<&Verdict>, now: Timestamp) {
+    pub(super) fn heard(&mut self, reply: &Reply, verdict: Option<&Verdict>, now: Timestamp) {
         if let Some(aws) = reply.aws_time {
             self.aws.clock_skew_ms = Some(aws.millis() - now.millis());
         }

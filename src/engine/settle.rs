@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::disk::Disk;
-use crate::entry::{Decision, Entry, Peer, Settled};
+use crate::entry::{Buyer, Decision, Entry, Peer, Settled};
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::state::Phase;
 use crate::wal::LogError;
@@ -42,11 +42,26 @@ impl<D: Disk> Engine<D> {
         &mut self,
         dimension: &str,
         hour: Hour,
+        decision: Decision,
+        by: Peer,
+        now: Timestamp,
+    ) -> Result<Decision, NotSettled> {
+        self.settle_of(None, dimension, hour, decision, by, now)
+    }
+
+    /// The same for a customer's record.
+    pub fn settle_of(
+        &mut self,
+        customer: Option<&Buyer>,
+        dimension: &str,
+        hour: Hour,
         mut decision: Decision,
         by: Peer,
         now: Timestamp,
     ) -> Result<Decision, NotSettled> {
-        let (key, record) = self.waiting(dimension, hour).ok_or_else(|| self.not_waiting(dimension, hour))?;
+        let customer = self.customer_of(customer)?;
+        let waiting = self.waiting(customer, dimension, hour);
+        let (key, record) = waiting.ok_or_else(|| self.not_waiting(dimension, hour))?;
         if decision == Decision::Retry {
             if record.phase != Phase::Held {
                 let why =
@@ -61,6 +76,7 @@ impl<D: Disk> Engine<D> {
         self.flush_building(now)?;
         self.record(&Entry::Settled(Settled { key, at: now, by, decision }), Need::Control, now)?;
         self.outbox.forget(&key);
+        self.dispatch.forget(&key);
         self.commit(now)?;
         Ok(decision)
     }

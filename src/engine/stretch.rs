@@ -267,7 +267,8 @@ impl Folded {
 
 /// The last hour with usage that is not sealed.
 pub(super) fn open_until(state: &State) -> Option<Hour> {
-    state.dimensions.iter().flat_map(|d| d.open.keys()).max().copied()
+    let customers = state.customers().and_then(|customers| customers.open_hours()).map(|(_, last)| last);
+    state.dimensions.iter().flat_map(|d| d.open.keys().copied()).chain(customers).max()
 }
 
 /// Puts what is in the archive into the index.

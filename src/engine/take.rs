@@ -10,7 +10,7 @@ use super::{Building, Engine};
 use crate::config::Measure;
 use crate::decimal::{Amount, NotAQuantity};
 use crate::disk::Disk;
-use crate::entry::{Entry, Increment, Peer};
+use crate::entry::{AccountId, Entry, Increment, Peer};
 use crate::hour::{Hour, Timestamp};
 use crate::index::{KeyHash, Known, NotNow, Secret};
 use crate::tags::Tags;
@@ -72,6 +72,8 @@ pub struct Refusal {
 
 /// An increment that passed every check, with what its key says.
 struct Checked {
+    /// Of a SaaS product: whose usage it is.
+    account: Option<AccountId>,
     increment: Increment,
     key: Option<(KeyHash, Known)>,
     /// Of a `unique` dimension: the id in its hour, unless the hour has it already.
@@ -107,7 +109,8 @@ impl<D: Disk> Engine<D> {
     fn take_one(&mut self, peer: Peer, new: &NewIncrement<'_>, now: Timestamp) -> Result<Taken, Refusal> {
         self.index.look();
         let now = self.placing(now);
-        let checked = self.check(peer, new, now)?;
+        let account = self.account(new, now)?;
+        let checked = self.check(peer, account, new, now)?;
         if let Some(known) = self.known(&checked)? {
             return Ok(Taken { seq: known.seq, count: 1, duplicates: 1 });
         }
@@ -127,7 +130,8 @@ impl<D: Disk> Engine<D> {
         let (mut duplicates, mut seq) = (0, 0);
         for (i, new) in news.iter().enumerate() {
             let mut one = || -> Result<(), Refusal> {
-                let checked = self.check(peer, new, now)?;
+                let account = self.account(new, now)?;
+                let checked = self.check(peer, account, new, now)?;
                 let earlier = checked.key.and_then(|(hash, known)| {
                     let (at, content) = in_array.get(&hash)?;
                     Some((*at, *content == known.content))
@@ -179,16 +183,17 @@ impl<D: Disk> Engine<D> {
             self.index.add_key(hash, Known { seq, ..known });
         }
         let i = checked.increment;
-        if i.key.is_none() && i.id.is_none() && i.at.is_none() && i.tags.is_empty() && !i.late {
-            self.building.push_plain(peer, i.dimension, i.hour, i.quantity, now);
-        } else {
-            self.building.push(peer, i, now);
+        let is_plain = i.key.is_none() && i.id.is_none() && i.at.is_none() && i.tags.is_empty() && !i.late;
+        match checked.account {
+            None if is_plain => self.building.push_plain(peer, i.dimension, i.hour, i.quantity, now),
+            Some(of) if is_plain => self.building.push_customer(peer, of, (i.dimension, i.hour, i.quantity), now),
+            account => self.building.push(peer, account, i, now),
         }
         seq
     }
 
     /// Sees to it that `cost` more bytes of `peer` can follow in one entry, and that the log has room for them.
-    fn make_way(&mut self, peer: Peer, cost: usize, now: Timestamp) -> Result<(), Refusal> {
+    pub(super) fn make_way(&mut self, peer: Peer, cost: usize, now: Timestamp) -> Result<(), Refusal> {
         let failed = |error: LogError| match error {
             LogError::Full(why) => {
                 refuse(Code::DiskFull, format!("{why}; free some space on the state directory's disk"))
@@ -216,7 +221,13 @@ impl<D: Disk> Engine<D> {
     }
 
     /// `now`: when it counts as received, see `placing`.
-    fn check(&self, peer: Peer, new: &NewIncrement<'_>, now: Timestamp) -> Result<Checked, Refusal> {
+    fn check(
+        &self,
+        peer: Peer,
+        account: Option<AccountId>,
+        new: &NewIncrement<'_>,
+        now: Timestamp,
+    ) -> Result<Checked, Refusal> {
         let Some(dimension) = self.names.get(new.dimension.as_ref()) else {
             let message = format!("no dimension {:?}; configured: {}", new.dimension, self.listed);
             return Err(refuse(Code::UnknownDimension, message));
@@ -224,10 +235,6 @@ impl<D: Disk> Engine<D> {
         let (id, measure) = (dimension.id, dimension.measure);
         if let Some(why) = &dimension.not_reported {
             return Err(refuse(Code::BadRequest, format!("dimension {:?} {why}", new.dimension)));
-        }
-        if new.customer.is_some() || new.license.is_some() {
-            let message = "customer and license are for SaaS products; this product's kind is \"ami\"";
-            return Err(refuse(Code::BadCustomer, message.into()));
         }
         let counted = counted_id(measure, new)?;
         if counted.is_some() && self.is_lost_in_time() {
@@ -254,8 +261,8 @@ impl<D: Disk> Engine<D> {
         let (mut key, mut id) = (None, None);
         if increment.key.is_some() || increment.id.is_some() {
             let secret = self.secret()?;
-            key = keys::key_of(secret, peer, &increment, now);
-            id = keys::id_of(secret, &increment, now);
+            key = keys::key_of(secret, peer, account, &increment, now);
+            id = keys::id_of(secret, account, &increment, now);
         }
         if let Some((hash, _)) = &id
             && placed.is_some()
@@ -263,7 +270,7 @@ impl<D: Disk> Engine<D> {
         {
             (id, increment.quantity) = (None, 0);
         }
-        let checked = Checked { increment, key, id };
+        let checked = Checked { account, increment, key, id };
         // A retry whose increment was taken while its hour was open needs no hour any more.
         if placed.is_none() && self.known(&checked)?.is_none() {
             let message =

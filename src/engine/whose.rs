@@ -4,7 +4,7 @@ use super::Engine;
 use super::settle::NotSettled;
 use crate::decimal::Amount;
 use crate::disk::Disk;
-use crate::entry::{DimensionId, Disposed, Entry, Fate, Named, Parted, Peer, RecordKey};
+use crate::entry::{AccountId, DimensionId, Disposed, Entry, Fate, Named, Parted, Peer, RecordKey};
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::State;
 use crate::rollup::state::{Phase, RecordState};
@@ -137,11 +137,16 @@ impl<D: Disk> Engine<D> {
         Ok(())
     }
 
-    /// The record of a dimension and hour that waits for a person, of this instance or, where it may have been taken, of
-    /// another one.
-    pub(super) fn waiting(&self, dimension: &str, hour: Hour) -> Option<(RecordKey, RecordState)> {
+    /// The record of a dimension and hour that waits for a person, of this instance (or of its `customer`) or, where it
+    /// may have been taken, of another one.
+    pub(super) fn waiting(
+        &self,
+        customer: Option<AccountId>,
+        dimension: &str,
+        hour: Hour,
+    ) -> Option<(RecordKey, RecordState)> {
         let id = self.state.dimension_named(dimension)?;
-        let own = self.state.records.range(RecordKey::all_of(id, hour)).map(|(_, r)| r.clone());
+        let own = self.state.records.range(RecordKey::all_of(customer, id, hour)).map(|(_, r)| r.clone());
         let others = self.state.records_of_others().map(|(_, r)| r).filter(|r| {
             (r.record.key.dimension, r.record.key.hour) == (id, hour)
                 && matches!(r.phase, Phase::InDoubt | Phase::Conflict)

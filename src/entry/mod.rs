@@ -2,6 +2,7 @@
 //!
 //! Entries are facts. Everything the agent knows is a fold over them (see [`crate::rollup::state`]).
 
+mod customer;
 mod damage;
 mod end;
 mod outcome;
@@ -15,6 +16,9 @@ use bincode::Options as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use customer::{
+    AccountId, Accounts, BatchAnswered, BatchAttempt, Buyer, Fresh, InCommon, Rest, SealedPart, SealedRow, share_bytes,
+};
 pub use damage::{Damaged, Echo, Echoed};
 pub use end::{CalledOff, End};
 pub use outcome::{Answered, Attempt, Closed, Decision, Ending, FixedAnew, Released, Settled, Verdict};
@@ -65,6 +69,14 @@ pub enum Entry {
     End(End),
     /// It does not.
     CalledOff(CalledOff),
+    /// Customers of a SaaS product.
+    Accounts(Accounts),
+    /// A part of an hour's close.
+    SealedPart(SealedPart),
+    /// Before a call with many records.
+    BatchAttempt(BatchAttempt),
+    /// After it.
+    BatchAnswered(BatchAnswered),
 }
 
 /// Kinds of entries, as they stand in a frame.
@@ -109,6 +121,14 @@ pub mod kind {
     pub const END: u8 = 20;
     /// [`super::CalledOff`]
     pub const CALLED_OFF: u8 = 21;
+    /// [`super::Accounts`]
+    pub const ACCOUNTS: u8 = 22;
+    /// [`super::SealedPart`]
+    pub const SEALED_PART: u8 = 23;
+    /// [`super::BatchAttempt`]
+    pub const BATCH_ATTEMPT: u8 = 24;
+    /// [`super::BatchAnswered`]
+    pub const BATCH_ANSWERED: u8 = 25;
     /// [`crate::rollup::state::RecordState`], in the archive only.
     pub const ARCHIVED: u8 = 200;
 }
@@ -174,6 +194,10 @@ impl Entry {
             Entry::Disposed(_) => kind::DISPOSED,
             Entry::End(_) => kind::END,
             Entry::CalledOff(_) => kind::CALLED_OFF,
+            Entry::Accounts(_) => kind::ACCOUNTS,
+            Entry::SealedPart(_) => kind::SEALED_PART,
+            Entry::BatchAttempt(_) => kind::BATCH_ATTEMPT,
+            Entry::BatchAnswered(_) => kind::BATCH_ANSWERED,
         }
     }
 
@@ -199,6 +223,10 @@ impl Entry {
             Entry::Disposed(e) => encode(e),
             Entry::End(e) => encode(e),
             Entry::CalledOff(e) => encode(e),
+            Entry::Accounts(e) => encode(e),
+            Entry::SealedPart(e) => encode(e),
+            Entry::BatchAttempt(e) => encode(e),
+            Entry::BatchAnswered(e) => encode(e),
         }
     }
 
@@ -224,6 +252,10 @@ impl Entry {
             kind::DISPOSED => Entry::Disposed(decode(payload)?),
             kind::END => Entry::End(decode(payload)?),
             kind::CALLED_OFF => Entry::CalledOff(decode(payload)?),
+            kind::ACCOUNTS => Entry::Accounts(decode(payload)?),
+            kind::SEALED_PART => Entry::SealedPart(decode(payload)?),
+            kind::BATCH_ATTEMPT => Entry::BatchAttempt(decode(payload)?),
+            kind::BATCH_ANSWERED => Entry::BatchAnswered(decode(payload)?),
             other => return Err(CodecError::Kind(other)),
         })
     }

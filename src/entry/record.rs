@@ -1,7 +1,6 @@
 //! The close of an hour and the records it fixes.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +9,8 @@ use crate::decimal::Amount;
 use crate::hour::{Hour, Timestamp};
 use crate::tags::Tags;
 
-/// Names a record. `generation` counts up when a refused one is fixed anew.
+/// Names a record. `generation` counts up when a refused one is fixed anew; of a customer's record it holds the
+/// customer's number too, see [`RecordKey::account`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RecordKey {
     /// The sealed hour. First, so that records sort oldest first.
@@ -19,14 +19,6 @@ pub struct RecordKey {
     pub dimension: DimensionId,
     /// 0 for the first.
     pub generation: u32,
-}
-
-impl RecordKey {
-    /// Every generation of one dimension's record of one hour.
-    pub fn all_of(dimension: DimensionId, hour: Hour) -> RangeInclusive<RecordKey> {
-        let generation = |generation| RecordKey { hour, dimension, generation };
-        generation(0)..=generation(u32::MAX)
-    }
 }
 
 /// A share of a record's quantity under one set of tags.
@@ -51,7 +43,8 @@ pub struct Request {
     pub quantity: u32,
     /// Empty, or shares that add up to `quantity`.
     pub allocations: Vec<Allocation>,
-    /// 1-64 characters, derived from what is billed, so that a retry is known for one.
+    /// 1-64 characters, derived from what is billed, so that a retry is known for one. BatchMeterUsage knows no token: of
+    /// a customer's record this says who is billed, see [`super::Buyer::word`].
     pub client_token: String,
 }
 
@@ -169,6 +162,8 @@ pub struct Seal {
 
 impl fmt::Display for RecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.hour, self.dimension.0, self.generation)
+        write!(f, "{}/{}/", self.hour, self.dimension.0)?;
+        self.account().map_or(Ok(()), |account| write!(f, "customer {}/", account.0))?;
+        write!(f, "{}", self.times_fixed())
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::AccountId;
 use crate::hour::{Hour, Timestamp};
 use crate::tags::Tags;
 
@@ -54,6 +55,15 @@ pub enum Run {
     },
     /// Any other increment.
     Full(Increment),
+    /// Plain increments of customers, 14 bytes each.
+    Customers {
+        /// The hour of all of them.
+        hour: Hour,
+        /// In the order they came.
+        items: Vec<(AccountId, DimensionId, u64)>,
+    },
+    /// Any other increment of a customer.
+    Customer(AccountId, Increment),
 }
 
 /// Increments of one writer, made durable together.
@@ -77,11 +87,21 @@ impl Usage {
 }
 
 impl Run {
+    /// The increment that is not a plain one, and whose it is.
+    pub fn full(&self) -> Option<(Option<AccountId>, &Increment)> {
+        match self {
+            Run::Full(increment) => Some((None, increment)),
+            Run::Customer(account, increment) => Some((Some(*account), increment)),
+            Run::Plain { .. } | Run::Customers { .. } => None,
+        }
+    }
+
     /// How many increments.
     pub fn count(&self) -> u64 {
         match self {
             Run::Plain { items, .. } => items.len() as u64,
-            Run::Full(_) => 1,
+            Run::Customers { items, .. } => items.len() as u64,
+            Run::Full(_) | Run::Customer(..) => 1,
         }
     }
 }

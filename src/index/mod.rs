@@ -52,6 +52,8 @@ use store::Store;
 pub const KEYS_MAX: u64 = 50_000_000;
 /// As many keys and records are handed over at once: what a table of 2^17 places holds. A large batch makes few runs.
 const BATCH: usize = 114_688;
+/// Records are handed over sooner: each takes as much memory as twenty keys.
+const RECORDS_BATCH: usize = 8192;
 
 /// What is remembered of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -345,7 +347,11 @@ impl Index {
                     self.begin(source, seq, now);
                 }
             }
-            Backing::Disk { ready: Some(_), .. } if self.hand_over || self.fresh.len() >= BATCH => self.write(now),
+            Backing::Disk { ready: Some(_), .. }
+                if self.hand_over || self.fresh.len() >= BATCH || self.fresh.records.len() >= RECORDS_BATCH =>
+            {
+                self.write(now);
+            }
             Backing::Disk { .. } => {}
         }
         if let Backing::Disk { keeper, ready: Some((store, _)) } = &mut self.backing {

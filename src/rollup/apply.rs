@@ -46,6 +46,10 @@ impl State {
             Entry::Parted(parted) => self.apply_parted(parted),
             Entry::Named(named) => self.apply_named(named),
             Entry::Disposed(disposed) => return self.apply_disposed(disposed),
+            Entry::Accounts(accounts) => self.apply_accounts(accounts),
+            Entry::SealedPart(part) => return self.apply_sealed_part(part),
+            Entry::BatchAttempt(attempt) => self.apply_batch_attempt(attempt),
+            Entry::BatchAnswered(answered) => return self.apply_batch_answered(answered),
         }
         Vec::new()
     }
@@ -63,6 +67,8 @@ impl State {
                     }
                 }
                 Run::Full(increment) => self.add(increment, usage.received),
+                Run::Customers { hour, items } => self.add_customers(*hour, items, usage.received),
+                Run::Customer(account, increment) => self.add_customer(*account, increment, usage.received),
             }
         }
     }
@@ -82,16 +88,7 @@ impl State {
 
     fn add(&mut self, increment: &Increment, received: Timestamp) {
         let Some(dimension) = self.dimensions.get_mut(usize::from(increment.dimension.0)) else { return };
-        let open = dimension.open_hour(increment.hour);
-        let quantity = amount(increment.quantity);
-        open.increments += 1;
-        if increment.late {
-            open.late += quantity;
-        }
-        match &mut open.measured {
-            Measured::Total(tagged) => tagged.add(&increment.tags, quantity),
-            measured => measured.see(quantity, increment.at.unwrap_or(received)),
-        }
+        dimension.open_hour(increment.hour).add(increment, amount(increment.quantity), received);
     }
 
     fn apply_setup(&mut self, setup: &Setup) {
@@ -139,6 +136,7 @@ impl State {
         for sealed in &seal.dimensions {
             self.apply_sealed(seal.hour, sealed, &mut finished);
         }
+        self.close_customers(seal.hour, seal.through);
         self.open_from = seal.through.next();
         self.clocks.sealed_through(seal.through);
         self.damaged_through = self.damaged_through.filter(|through| *through >= self.open_from);
@@ -175,17 +173,22 @@ impl State {
         } else {
             dimension.carry = sealed.spill.iter().cloned().collect();
         }
-        for key in &record.took {
-            if let Slot::Occupied(mut slot) = self.records.entry(*key) {
-                // A record that spilled stays what it is; one that was carried ends here.
-                if slot.get().phase == Phase::Carried {
-                    slot.get_mut().carried_into = Some(hour);
-                    self.ended.carried += 1;
-                    finished.push(slot.remove());
-                }
+        self.take_over(&record.took, hour, finished);
+        self.records.insert(record.key, state);
+    }
+
+    /// The record of `hour` has taken what these carried: a record that spilled stays what it is; one that was carried
+    /// ends here.
+    pub(super) fn take_over(&mut self, took: &[RecordKey], hour: Hour, finished: &mut Vec<RecordState>) {
+        for key in took {
+            if let Slot::Occupied(mut slot) = self.records.entry(*key)
+                && slot.get().phase == Phase::Carried
+            {
+                slot.get_mut().carried_into = Some(hour);
+                self.ended.carried += 1;
+                finished.push(slot.remove());
             }
         }
-        self.records.insert(record.key, state);
     }
 
     /// Nobody can tell any more what became of these: AWS is asked again with the same requests, and what it no longer
@@ -193,6 +196,7 @@ impl State {
     fn apply_damaged(&mut self, damaged: &Damaged) {
         self.damaged_through = Some(damaged.through);
         self.damage_others(damaged);
+        self.damage_customers();
         for key in &damaged.records {
             if let Some(record) = self.records.get_mut(key) {
                 record.ambiguous = true;
@@ -200,7 +204,7 @@ impl State {
         }
     }
 
-    fn apply_attempt(&mut self, attempt: &Attempt) {
+    pub(super) fn apply_attempt(&mut self, attempt: &Attempt) {
         let Some(record) = self.records.get_mut(&attempt.key) else { return };
         record.attempts += 1;
         record.in_flight = true;
@@ -208,7 +212,7 @@ impl State {
         record.last_attempt = Some(attempt.at);
     }
 
-    fn apply_answered(&mut self, answered: &Answered) -> Vec<RecordState> {
+    pub(super) fn apply_answered(&mut self, answered: &Answered) -> Vec<RecordState> {
         let Some(record) = self.records.get_mut(&answered.key) else { return Vec::new() };
         self.unanswered = match &answered.verdict {
             Verdict::Ambiguous => true,
@@ -241,6 +245,7 @@ impl State {
     }
 
     fn apply_closed(&mut self, closed: &Closed) -> Vec<RecordState> {
+        self.unfold(&closed.key);
         let Some(record) = self.records.get_mut(&closed.key).filter(|r| r.phase == Phase::Pending) else {
             return Vec::new();
         };
@@ -295,8 +300,8 @@ impl State {
         let Some(record) = self.records.get_mut(&key) else { return };
         record.phase = Phase::Pending;
         let spill = record.spill.take();
-        if let Some(dimension) = self.dimensions.get_mut(usize::from(key.dimension.0)) {
-            dimension.carry.extend(spill);
+        if let Some(carry) = self.carry_mut(&key, key.dimension) {
+            carry.extend(spill);
         }
     }
 
@@ -306,9 +311,9 @@ impl State {
         record.phase = Phase::Carried;
         let carry = Carry::of(&record.record);
         let spill = record.spill.take();
-        if let Some(dimension) = self.dimensions.get_mut(usize::from(into.0)) {
-            dimension.carry.push(carry);
-            dimension.carry.extend(spill);
+        if let Some(next) = self.carry_mut(&key, into) {
+            next.push(carry);
+            next.extend(spill);
         }
     }
 
@@ -347,16 +352,31 @@ fn amount(quantity: u64) -> Amount {
 impl DimensionState {
     pub(super) fn open_hour(&mut self, hour: Hour) -> &mut OpenHour {
         let measure = self.rules_for(hour).measure;
-        self.open.entry(hour).or_insert_with(|| OpenHour {
-            measured: match measure {
-                Measure::Max => Measured::Max(Amount::ZERO),
-                Measure::Last => Measured::Last { at: Timestamp::default(), value: Amount::ZERO },
-                Measure::Unique => Measured::Distinct(Amount::ZERO),
-                Measure::Sum | Measure::Count | Measure::Uptime => Measured::Total(Tagged::default()),
-            },
-            increments: 0,
-            late: Amount::ZERO,
-        })
+        self.open.entry(hour).or_insert_with(|| OpenHour::of(measure))
+    }
+}
+
+impl OpenHour {
+    /// One that has seen nothing yet.
+    pub(super) fn of(measure: Measure) -> OpenHour {
+        let measured = match measure {
+            Measure::Max => Measured::Max(Amount::ZERO),
+            Measure::Last => Measured::Last { at: Timestamp::default(), value: Amount::ZERO },
+            Measure::Unique => Measured::Distinct(Amount::ZERO),
+            Measure::Sum | Measure::Count | Measure::Uptime => Measured::Total(Tagged::default()),
+        };
+        OpenHour { measured, increments: 0, late: Amount::ZERO }
+    }
+
+    pub(super) fn add(&mut self, increment: &Increment, quantity: Amount, received: Timestamp) {
+        self.increments += 1;
+        if increment.late {
+            self.late += quantity;
+        }
+        match &mut self.measured {
+            Measured::Total(tagged) => tagged.add(&increment.tags, quantity),
+            measured => measured.see(quantity, increment.at.unwrap_or(received)),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::State;
+use super::customers::sums::Sums;
 use super::state::{DimensionState, Phase, RecordState};
 use crate::decimal::Amount;
 use crate::entry::DimensionId;
@@ -112,9 +113,10 @@ impl State {
     }
 
     fn books_together(&self) -> Vec<Books> {
-        let dimensions = (0..).map(DimensionId).zip(&self.dimensions);
+        let sums = self.customer_sums(None);
+        let dimensions = (0..).map(DimensionId).zip(&self.dimensions).zip(&sums);
         let books =
-            dimensions.map(|(id, dimension)| (self.is_source(id, self.open_from), self.books_of(id, dimension)));
+            dimensions.map(|((id, of), sums)| (self.is_source(id, self.open_from), self.books_of(id, of, sums)));
         books.filter(|(source, books)| !source || !books.is_empty()).map(|(_, books)| books).collect()
     }
 
@@ -129,19 +131,19 @@ impl State {
         billed.map(|hour| self.hourly(dimension, hour).usage.total()).sum()
     }
 
-    fn books_of(&self, id: DimensionId, dimension: &DimensionState) -> Books {
+    fn books_of(&self, id: DimensionId, dimension: &DimensionState, customers: &Sums) -> Books {
         let in_records = |which: fn(&RecordState) -> bool| -> Amount {
             let mine = self.records.values().filter(|r| r.record.key.dimension == id);
             mine.filter(|r| which(r)).map(RecordState::value).sum()
         };
         let totals = &dimension.totals;
-        let open = self.open_usage(id, dimension);
+        let open = self.open_usage(id, dimension) + customers.open;
         let (open_elsewhere, set_aside) = self.set_aside_of(id);
         Books {
             dimension: dimension.rules.name.clone(),
             received: totals.sealed + open + open_elsewhere,
-            open: open + dimension.carry_value(),
-            pending: in_records(|r| r.phase == Phase::Pending),
+            open: open + dimension.carry_value() + customers.carry,
+            pending: in_records(|r| r.phase == Phase::Pending) + customers.fresh,
             accepted: totals.accepted,
             with_person: in_records(|r| r.phase.with_person()) + set_aside,
             expired: totals.expired,
@@ -149,7 +151,7 @@ impl State {
             discarded: totals.discarded,
             lost: totals.lost,
             rounded: totals.rounded,
-            remainder: dimension.remainder.total(),
+            remainder: dimension.remainder.total() + customers.remainder,
         }
     }
 }

@@ -230,6 +230,7 @@ impl State {
     /// What a clock ahead of its time put into later hours comes back, also where it stands apart.
     pub(super) fn recall(&mut self, now: Timestamp) {
         let hour = self.current_hour(now);
+        self.recall_customers(hour, now);
         let mut before = self.more.parting.as_mut().map(|parting| parting.open.iter_mut());
         for dimension in &mut self.dimensions {
             dimension.recall(hour, now);

@@ -79,7 +79,8 @@ impl State {
     /// Whether `hour`, which is not sealed, can be closed along with the hour before it: nothing was reported in it and
     /// nothing is repeated.
     pub fn is_quiet(&self, hour: Hour) -> bool {
-        self.dimensions.iter().all(|d| !d.open.contains_key(&hour) && self.sticky_level(d, hour).is_none())
+        self.customers().is_none_or(|customers| customers.is_quiet(hour))
+            && self.dimensions.iter().all(|d| !d.open.contains_key(&hour) && self.sticky_level(d, hour).is_none())
     }
 }
 

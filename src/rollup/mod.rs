@@ -2,7 +2,8 @@
 //!
 //! [`state`] is all that the agent knows and [`checkpoint`] its bytes, [`clocks`] what it knows of time; [`apply`] is the
 //! fold; [`hourly`] is what an hour amounts to and [`seal`] closes it; [`foreign`] is whose usage it is and [`adopt`] takes
-//! another's over; [`share`] splits billed units over tags; [`books`] shows that everything balances. Nothing here asks the
+//! another's over; [`share`] splits billed units over tags; [`customers`] is all of
+//! that for the buyers of a SaaS product; [`books`] shows that everything balances. Nothing here asks the
 //! time or touches the disk: the same entries give the same state and the same seals, always.
 
 pub mod adopt;
@@ -10,6 +11,7 @@ pub mod apply;
 pub mod books;
 pub mod checkpoint;
 pub mod clocks;
+pub mod customers;
 pub mod foreign;
 pub mod hourly;
 pub mod more;

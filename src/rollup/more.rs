@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::State;
+use super::customers::Customers;
 use super::foreign::Parting;
 use crate::entry::{self, CodecError};
 use crate::hour::Timestamp;
@@ -22,6 +23,8 @@ pub struct More {
     pub others: BTreeMap<String, State>,
     /// This instance began in the log of another one while the clock was in doubt: its first hour is not known yet.
     pub begun_in_doubt: bool,
+    /// Of a SaaS product: its customers.
+    pub customers: Option<Box<Customers>>,
 }
 
 /// Numbers of sections. A number is never used for anything else, and what stands in it never changes its layout.
@@ -30,6 +33,7 @@ mod number {
     pub(super) const PARTING: u16 = 10;
     pub(super) const OTHERS: u16 = 11;
     pub(super) const BEGUN_IN_DOUBT: u16 = 12;
+    pub(super) const CUSTOMERS: u16 = 30;
 }
 
 /// As it stands in a checkpoint.
@@ -42,12 +46,15 @@ pub(super) struct Section {
 impl More {
     pub(super) fn sections(&self) -> Result<Vec<Section>, CodecError> {
         // All of them by name, so that a new one cannot be forgotten here.
-        let More { waiting_since, parting, others, begun_in_doubt } = self;
+        let More { waiting_since, parting, others, begun_in_doubt, customers } = self;
         let mut sections = Vec::new();
         put(&mut sections, number::WAITING_SINCE, waiting_since)?;
         put(&mut sections, number::PARTING, parting)?;
         put(&mut sections, number::OTHERS, others)?;
         put(&mut sections, number::BEGUN_IN_DOUBT, begun_in_doubt)?;
+        if let Some(customers) = customers {
+            sections.push(Section { number: number::CUSTOMERS, content: entry::encode(&**customers)? });
+        }
         Ok(sections)
     }
 
@@ -59,6 +66,7 @@ impl More {
                 number::PARTING => more.parting = entry::decode(&content)?,
                 number::OTHERS => more.others = entry::decode(&content)?,
                 number::BEGUN_IN_DOUBT => more.begun_in_doubt = entry::decode(&content)?,
+                number::CUSTOMERS => more.customers = Some(Box::new(entry::decode::<Customers>(&content)?.whole())),
                 other => return Err(CodecError::Section(other)),
             }
         }

@@ -30,7 +30,10 @@ impl State {
     pub fn fix_anew(&self, now: Timestamp) -> Vec<Record> {
         let Some(instance) = self.name() else { return Vec::new() };
         let refused = self.records.values().filter(|r| r.is_refused() && r.deadline(self.window) >= now);
-        let wrong = refused.filter(|r| r.record.request.product_code != self.product_code);
+        let wrong = refused.filter(|r| {
+            let key = r.record.key;
+            r.record.request.product_code != self.product_code && key.times_fixed() < RecordKey::TIMES_FIXED_MAX
+        });
         wrong.map(|old| self.under_this_product(&old.record, instance)).collect()
     }
 
@@ -39,7 +42,9 @@ impl State {
         record.key.generation += 1;
         record.request.product_code.clone_from(&self.product_code);
         let request = &mut record.request;
-        request.client_token = client_token(&self.product_code, instance, &request.dimension, &record.key);
+        if record.key.account().is_none() {
+            request.client_token = client_token(&self.product_code, instance, &request.dimension, &record.key);
+        }
         record
     }
 

@@ -37,10 +37,12 @@ impl State {
         self.close(hour, hour, at, Some(moment))
     }
 
-    fn close(&self, hour: Hour, through: Hour, at: Timestamp, early: Option<Timestamp>) -> Option<Seal> {
+    pub(super) fn close(&self, hour: Hour, through: Hour, at: Timestamp, early: Option<Timestamp>) -> Option<Seal> {
         let instance = self.name()?;
         let mut dimensions = Vec::new();
-        for (number, dimension) in self.dimensions.iter().enumerate() {
+        // Where customers are billed the instance is not.
+        let own = if self.customers().is_some() { &[] } else { self.dimensions.as_slice() };
+        for (number, dimension) in own.iter().enumerate() {
             let id = DimensionId(u16::try_from(number).ok()?);
             dimensions.extend(self.seal_dimension(id, dimension, hour, early, instance));
         }
@@ -59,10 +61,8 @@ impl State {
         // A source is billed in what is made of it; only units that were its own before still go out under its name.
         let source = self.is_source(id, hour);
         let hourly = if source { Hourly::default() } else { self.hourly(dimension, hour) };
-        let last = hour.last_second();
-        let timestamp =
-            early.map_or(last, |moment| Timestamp::from_seconds(moment.seconds()).clamp(hour.start(), last));
-        let whole = timestamp == last;
+        let timestamp = hour.stamp(early);
+        let whole = timestamp == hour.last_second();
         let send_zero = self.zero_records == ZeroRecords::All && dimension.in_force(hour) && !source && whole;
         if !hourly.reported && dimension.carry.is_empty() && !send_zero {
             return None;
@@ -154,7 +154,9 @@ pub fn capped(record: &Record, at_most: u32, instance: &str) -> Record {
         share.quantity += 1;
     }
     request.allocations.retain(|share| share.quantity > 0);
-    request.client_token = client_token(&request.product_code, instance, &request.dimension, &fixed.key);
+    if fixed.key.account().is_none() {
+        request.client_token = client_token(&request.product_code, instance, &request.dimension, &fixed.key);
+    }
     fixed.value = Amount::from_millionths(in_proportion(record.value.millionths()));
     fixed
 }

@@ -265,7 +265,7 @@ impl RecordState {
 
     /// Until when it may be sent.
     pub fn deadline(&self, window: Duration) -> Timestamp {
-        self.record.request.timestamp.plus(window)
+        deadline(&self.record.key, self.record.request.timestamp, window)
     }
 
     /// Whether nothing more can happen to it.
@@ -275,6 +275,18 @@ impl RecordState {
             Phase::Carried => self.carried_into.is_some(),
             Phase::Pending | Phase::Held | Phase::Conflict | Phase::InDoubt => false,
         }
+    }
+}
+
+/// How long into a new month AWS takes customers' usage of the month before.
+const MONTH_END_GRACE: Duration = Duration::from_secs(6 * 3600);
+
+/// Until when a record with this timestamp may be sent.
+pub(super) fn deadline(key: &RecordKey, timestamp: Timestamp, window: Duration) -> Timestamp {
+    let end = timestamp.plus(window);
+    match key.account() {
+        Some(_) => end.min(timestamp.hour().next_month().start().plus(MONTH_END_GRACE)),
+        None => end,
     }
 }
 
@@ -369,7 +381,7 @@ impl State {
 
     /// The hour that usage of this moment counts in: never a sealed one, whatever the clock says.
     pub fn current_hour(&self, now: Timestamp) -> Hour {
-        now.hour().max(self.open_from)
+        now.hour().max(self.first_open())
     }
 
     /// Where usage of moment `at` (default `now`) counts; `None` if its hour is sealed and the measure cannot be taken
@@ -377,7 +389,7 @@ impl State {
     pub fn place(&self, measure: Measure, at: Option<Timestamp>, now: Timestamp) -> Option<Placed> {
         let current = self.current_hour(now);
         let hour = at.map_or(current, |at| at.hour().min(current));
-        if hour >= self.open_from {
+        if hour >= self.first_open() {
             return Some(Placed { hour, late: false });
         }
         matches!(measure, Measure::Sum | Measure::Count).then_some(Placed { hour: current, late: true })

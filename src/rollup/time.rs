@@ -29,6 +29,10 @@ pub(super) fn moment(entry: &Entry) -> Option<Timestamp> {
         Entry::Parted(_) => None,
         Entry::End(e) => Some(e.at),
         Entry::CalledOff(e) => Some(e.at),
+        Entry::Accounts(e) => Some(e.at),
+        Entry::SealedPart(e) => Some(e.at),
+        Entry::BatchAttempt(e) => Some(e.at),
+        Entry::BatchAnswered(e) => Some(e.at),
         Entry::Started(_) | Entry::Alive(_) | Entry::Clock(_) | Entry::Echo(_) => None,
     }
 }
@@ -77,7 +81,7 @@ impl DimensionState {
 }
 
 impl OpenHour {
-    fn absorb(&mut self, other: OpenHour, now: Timestamp) {
+    pub(super) fn absorb(&mut self, other: OpenHour, now: Timestamp) {
         self.increments += other.increments;
         self.late += other.late;
         match (&mut self.measured, other.measured) {

@@ -10,7 +10,8 @@ use crate::hour::Timestamp;
 impl State {
     /// Whether something is to be sent: a record, or units on their way into the next one.
     pub fn something_waits(&self) -> bool {
-        self.records.values().any(|r| matches!(r.phase, Phase::Pending | Phase::Carried))
+        self.customers().is_some_and(|customers| customers.fresh_count() > 0)
+            || self.records.values().any(|r| matches!(r.phase, Phase::Pending | Phase::Carried))
     }
 
     /// Takes in what an entry, folded already, says of it; `seen` is the latest moment of the entries before it.

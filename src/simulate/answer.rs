@@ -10,6 +10,8 @@ pub enum Granted {
         /// The same id for every identical request.
         metering_record_id: String,
     },
+    /// Any other answer, in full.
+    Body(serde_json::Value),
     /// A dry run that would have been granted (only with `dry_run_ok`; AWS itself answers `DryRunOperation`).
     DryRun,
 }

@@ -58,8 +58,18 @@ pub enum Kind {
         /// Seconds ahead; negative: behind.
         shift_s: i64,
     },
-    /// Another quantity already stands, so the call is a duplicate.
+    /// Another quantity already stands, so the call is a duplicate; of a call with many records the first one.
     OtherQuantity,
+    /// BatchMeterUsage: the last records of the call are left unprocessed.
+    Unprocessed {
+        /// So many.
+        records: usize,
+    },
+    /// BatchMeterUsage: `CustomerNotSubscribed` for the customer that the fault names, or for all.
+    NotSubscribed {
+        /// Whose records.
+        customer: Option<String>,
+    },
     /// Any other error answer.
     Error {
         /// HTTP status.
@@ -88,6 +98,8 @@ impl Kind {
             Kind::ExpiredToken => "expired_token",
             Kind::WrongClock { .. } => "wrong_clock",
             Kind::OtherQuantity => "other_quantity",
+            Kind::Unprocessed { .. } => "unprocessed",
+            Kind::NotSubscribed { .. } => "not_subscribed",
             Kind::Error { .. } => "error",
             Kind::RefuseConnection => "refuse_connection",
         }
@@ -121,6 +133,8 @@ pub struct Selector {
     pub until: Option<Moment>,
     /// Only calls for this dimension.
     pub dimension: Option<String>,
+    /// Only calls with a record of this customer.
+    pub customer: Option<String>,
     /// Only dry runs, or only calls that are none.
     pub dry_run: Option<bool>,
     /// From the nth call on that the four above let through, counted from 1.
@@ -154,8 +168,10 @@ pub struct Fault {
 pub struct Seen<'a> {
     /// The moment of the call.
     pub now: Timestamp,
-    /// `None` where the request could not be read.
-    pub dimension: Option<&'a str>,
+    /// The dimensions of its records; none where the request could not be read.
+    pub dimensions: &'a [&'a str],
+    /// The customers of its records.
+    pub customers: &'a [&'a str],
     /// `None` where the request could not be read.
     pub dry_run: Option<bool>,
 }
@@ -253,7 +269,8 @@ impl Waiting {
         let selector = &self.fault.selector;
         let matches = self.fault.kind != Kind::RefuseConnection
             && self.is_time(call.now)
-            && selector.dimension.as_deref().is_none_or(|wanted| call.dimension == Some(wanted))
+            && selector.dimension.as_deref().is_none_or(|wanted| call.dimensions.contains(&wanted))
+            && selector.customer.as_deref().is_none_or(|wanted| call.customers.contains(&wanted))
             && selector.dry_run.is_none_or(|wanted| call.dry_run == Some(wanted));
         if !matches {
             return false;

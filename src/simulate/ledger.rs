@@ -57,6 +57,12 @@ pub struct LedgerRecord {
     pub quantity: u32,
     /// Empty where none were sent.
     pub allocations: Vec<Allocation>,
+    /// Of BatchMeterUsage: the buyer's account id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
+    /// Of BatchMeterUsage: the licence, where one was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
     /// As sent first.
     pub client_token: Option<String>,
     /// As answered.
@@ -80,6 +86,8 @@ impl From<&Record> for LedgerRecord {
             timestamp: record.timestamp,
             quantity: record.quantity,
             allocations: record.allocations.clone().unwrap_or_default(),
+            customer: record.customer.clone(),
+            license: record.license.clone(),
             client_token: record.client_token.clone(),
             metering_record_id: record.metering_record_id.clone(),
             accepted_at: record.accepted_at,

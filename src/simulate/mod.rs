@@ -2,14 +2,13 @@
 //!
 //! What it promises: a client that works against it meets the same requests, answers and refusals as at AWS, in a time
 //! that is given to it, and afterwards [`Ledger`] tells what AWS would hold. What it is not: it verifies no signatures,
-//! bills nobody, forgets everything when it stops, and knows MeterUsage only (every other operation is answered
-//! `UnknownOperationException`; a further one is a variant of `wire::Operation` with its own request and rules).
+//! bills nobody, and forgets everything when it stops.
 //!
 //! Modules, in the order a call passes through them:
 //! - `server`: HTTP/1.1, the listening port, and `GET /ledger`, `GET /calls`, `POST` and `DELETE /faults`;
 //! - `service`: the state under one lock; a call meets a fault or the rules;
 //! - `wire`: awsJson: operation, caller, the bytes of an answer;
-//! - `request`, `allocations`: a request checked by itself;
+//! - `request`, `allocations`, `batch`: a request checked by itself;
 //! - `faults`, `script`: what goes wrong when, and how people write it ([`script`] documents the format);
 //! - `rules`: the books, a request and a moment give an answer; pure;
 //! - `answer`, `ledger`: vocabulary.
@@ -18,6 +17,7 @@
 
 mod allocations;
 mod answer;
+mod batch;
 mod faults;
 mod ledger;
 mod request;

@@ -37,6 +37,10 @@ pub struct MeterUsage {
     pub client_token: Option<String>,
     /// Whether only the permission is asked for.
     pub dry_run: bool,
+    /// Of a record of BatchMeterUsage: the buyer's account id.
+    pub customer: Option<String>,
+    /// Of a record of BatchMeterUsage: the licence.
+    pub license: Option<String>,
 }
 
 impl MeterUsage {
@@ -47,13 +51,20 @@ impl MeterUsage {
     /// `InvalidTagException` and `InvalidUsageAllocationsException` for allocations that break AWS's rules.
     /// Members that the model does not know are skipped, as AWS does.
     pub fn read(body: &[u8]) -> Result<MeterUsage, Refusal> {
-        let request = Unchecked::read(body)?;
-        let violations = request.violations();
-        if !violations.is_empty() {
-            return Err(Refusal::validation(&violations));
-        }
-        request.checked()
+        let value: Value = serde_json::from_slice(body)
+            .map_err(|error| Refusal::serialization(format!("the body is not JSON: {error}")))?;
+        read(object(&value, "the body")?)
     }
+}
+
+/// Reads and checks a request's members, as [`MeterUsage::read`] does.
+pub(super) fn read(members: &Map<String, Value>) -> Result<MeterUsage, Refusal> {
+    let request = Unchecked::read(members)?;
+    let violations = request.violations();
+    if !violations.is_empty() {
+        return Err(Refusal::validation(&violations));
+    }
+    request.checked()
 }
 
 /// Right by type, not yet by value.
@@ -68,10 +79,7 @@ struct Unchecked {
 }
 
 impl Unchecked {
-    fn read(body: &[u8]) -> Result<Self, Refusal> {
-        let value: Value = serde_json::from_slice(body)
-            .map_err(|error| Refusal::serialization(format!("the body is not JSON: {error}")))?;
-        let members = object(&value, "the body")?;
+    fn read(members: &Map<String, Value>) -> Result<Self, Refusal> {
         Ok(Unchecked {
             product_code: string(members, "ProductCode")?,
             timestamp: timestamp(members, "Timestamp")?,
@@ -137,6 +145,8 @@ impl Unchecked {
             },
             client_token: self.client_token,
             dry_run: self.dry_run.unwrap_or(false),
+            customer: None,
+            license: None,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! AWS's rules for MeterUsage: books, a request and a moment give an answer. No HTTP and no clock in here.
+//! AWS's rules for MeterUsage (and, for a record by itself, of [`super::batch`]): books, a request and a moment give an answer. No HTTP and no clock in here.
 //!
 //! 1. A timestamp is accepted if and only if it is no older than the window and no further ahead than
 //!    [`AHEAD_MAX`] (`TimestampOutOfBoundsException`).
@@ -39,6 +39,16 @@ pub struct Rules {
     pub dry_run_ok: bool,
 }
 
+/// How far back customers' records are accepted at least.
+const BATCH_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+impl Rules {
+    /// How far back this record is accepted.
+    fn window_of(&self, request: &MeterUsage) -> Duration {
+        if request.customer.is_some() { self.window.max(BATCH_WINDOW) } else { self.window }
+    }
+}
+
 /// A record that stands.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -56,6 +66,10 @@ pub struct Record {
     pub quantity: u32,
     /// As sent, sorted by tags.
     pub allocations: Option<Vec<Allocation>>,
+    /// The buyer's account id, of BatchMeterUsage.
+    pub customer: Option<String>,
+    /// The licence, where one was sent.
+    pub license: Option<String>,
     /// The token it was first sent with.
     pub client_token: Option<String>,
     /// Shaped like a UUID, the same for the same caller, product, dimension and hour.
@@ -75,6 +89,7 @@ struct Bucket {
     product_code: String,
     dimension: String,
     hour: Hour,
+    buyer: Option<(String, Option<String>)>,
 }
 
 /// Every record and token the service remembers.
@@ -113,6 +128,21 @@ impl Books {
             };
         }
         self.check_token(instance, request)?;
+        let metering_record_id = self.stand(instance, request, now)?;
+        if let Some(token) = &request.client_token {
+            self.tokens.insert((instance.to_owned(), token.clone()), request.clone());
+        }
+        Ok(Granted::Recorded { metering_record_id })
+    }
+
+    /// Whether a record is right by itself, at `now`.
+    pub(super) fn check(&self, rules: &Rules, request: &MeterUsage, now: Timestamp) -> Result<(), Refusal> {
+        check_listing(rules, request)?;
+        check_time(rules, request, now)
+    }
+
+    /// Makes a record stand, or finds it standing; answers its id.
+    pub(super) fn stand(&mut self, instance: &str, request: &MeterUsage, now: Timestamp) -> Result<String, Refusal> {
         self.check_room()?;
         let bucket = bucket_of(instance, request);
         let at = match self.buckets.get(&bucket) {
@@ -133,11 +163,7 @@ impl Books {
             ));
         }
         record.calls += 1;
-        let metering_record_id = record.metering_record_id.clone();
-        if let Some(token) = &request.client_token {
-            self.tokens.insert((instance.to_owned(), token.clone()), request.clone());
-        }
-        Ok(Granted::Recorded { metering_record_id })
+        Ok(record.metering_record_id.clone())
     }
 
     /// Makes another quantity stand where `request` would, as if it had been sent before. Does nothing where a record
@@ -184,6 +210,8 @@ impl Books {
             timestamp: request.timestamp,
             quantity: request.quantity,
             allocations: request.allocations.clone(),
+            customer: request.customer.clone(),
+            license: request.license.clone(),
             client_token: request.client_token.clone(),
             metering_record_id: record_id(&bucket),
             accepted_at: now,
@@ -196,7 +224,8 @@ impl Books {
 }
 
 fn check_listing(rules: &Rules, request: &MeterUsage) -> Result<(), Refusal> {
-    if !rules.products.is_empty() && !rules.products.contains(&request.product_code) {
+    let named = request.license.is_none();
+    if named && !rules.products.is_empty() && !rules.products.contains(&request.product_code) {
         let message = format!("no product {:?}; there are: {}", request.product_code, rules.products.join(", "));
         return Err(Refusal::new("InvalidProductCodeException", message));
     }
@@ -208,7 +237,7 @@ fn check_listing(rules: &Rules, request: &MeterUsage) -> Result<(), Refusal> {
 }
 
 fn check_time(rules: &Rules, request: &MeterUsage, now: Timestamp) -> Result<(), Refusal> {
-    let (oldest, newest) = (now.minus(rules.window), now.plus(AHEAD_MAX));
+    let (oldest, newest) = (now.minus(rules.window_of(request)), now.plus(AHEAD_MAX));
     if request.timestamp < oldest || request.timestamp > newest {
         return Err(Refusal::new(
             "TimestampOutOfBoundsException",
@@ -224,12 +253,15 @@ fn bucket_of(instance: &str, request: &MeterUsage) -> Bucket {
         product_code: request.product_code.clone(),
         dimension: request.dimension.clone(),
         hour: request.timestamp.hour(),
+        buyer: request.customer.clone().map(|customer| (customer, request.license.clone())),
     }
 }
 
 fn record_id(bucket: &Bucket) -> String {
     let mut digest = Sha256::new();
-    for part in [&bucket.instance, &bucket.product_code, &bucket.dimension] {
+    let buyer = bucket.buyer.as_ref().map(|(customer, license)| [Some(customer), license.as_ref()]);
+    let parts = [&bucket.instance, &bucket.product_code, &bucket.dimension];
+    for part in parts.into_iter().chain(buyer.into_iter().flatten().flatten()) {
         // A length before each part, so that two buckets never hash the same bytes.
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part.as_bytes());

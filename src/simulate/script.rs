@@ -21,7 +21,7 @@
 //! | key | which calls |
 //! | --- | --- |
 //! | `from`, `until` | at these moments of the simulation: RFC 3339, or `+1h30m` after the fault was added (a script: after the start) |
-//! | `dimension` | for this dimension |
+//! | `dimension`, `customer` | with a record of this dimension, of this customer |
 //! | `dry_run` | `true`: dry runs, `false`: calls that are none |
 //! | `nth` | from the nth call on that the keys above let through, counted from 1 |
 //! | `times` | so many at most; default 1 with `nth`, else without end |
@@ -40,6 +40,8 @@
 //! | `denied`, `expired_token` | `AccessDeniedException`, `ExpiredTokenException` | |
 //! | `wrong_clock` | `Date` header and judgement of timestamps are off | `shift_s` |
 //! | `other_quantity` | another quantity stands already: `DuplicateRequestException` | |
+//! | `unprocessed` | BatchMeterUsage: the last records are left unprocessed | `records` (default: all) |
+//! | `not_subscribed` | BatchMeterUsage: `CustomerNotSubscribed` for the fault's `customer`, or for all | |
 //! | `error` | any other error answer | `code`, `status` (default 400) |
 //! | `refuse_connection` (`out`) | the port is closed; takes `from` and `until` only | |
 //!
@@ -87,6 +89,8 @@ enum KindName {
     ExpiredToken,
     WrongClock,
     OtherQuantity,
+    Unprocessed,
+    NotSubscribed,
     Error,
     #[serde(alias = "out")]
     RefuseConnection,
@@ -99,6 +103,7 @@ struct Written {
     from: Option<String>,
     until: Option<String>,
     dimension: Option<String>,
+    customer: Option<String>,
     dry_run: Option<bool>,
     nth: Option<u64>,
     times: Option<u64>,
@@ -110,6 +115,7 @@ struct Written {
     shift_s: Option<i64>,
     code: Option<String>,
     status: Option<u16>,
+    records: Option<usize>,
 }
 
 /// Reads a script file's text.
@@ -186,6 +192,7 @@ impl Written {
             from: self.from.take().map(|text| moment("from", &text)).transpose()?,
             until: self.until.take().map(|text| moment("until", &text)).transpose()?,
             dimension: self.dimension.take(),
+            customer: self.customer.clone(),
             dry_run: self.dry_run,
             nth: self.nth,
             times: self.times,
@@ -215,6 +222,8 @@ impl Written {
                 None => return Err("wrong_clock needs shift_s, in seconds ahead (negative: behind)".to_owned()),
             },
             KindName::OtherQuantity => Kind::OtherQuantity,
+            KindName::Unprocessed => Kind::Unprocessed { records: self.records.take().unwrap_or(usize::MAX) },
+            KindName::NotSubscribed => Kind::NotSubscribed { customer: self.customer.clone() },
             KindName::Error => {
                 let status = self.status.take().unwrap_or(400);
                 if !(400..=599).contains(&status) {
@@ -244,6 +253,7 @@ impl Written {
             ("shift_s", self.shift_s.is_some()),
             ("code", self.code.is_some()),
             ("status", self.status.is_some()),
+            ("records", self.records.is_some()),
         ];
         match left.iter().find(|(_, is_left)| *is_left) {
             Some((name, _)) => Err(format!("{name} does not go with this kind")),

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use super::answer::{DRY_RUN_OPERATION, Granted, Refusal};
+use super::batch::{self, Batch};
 use super::faults::{Fault, Faults, Kind, Port, Seen};
 use super::ledger::{Call, CallLog, Ledger, LedgerRecord, totals};
 use super::request::MeterUsage;
@@ -66,7 +67,35 @@ struct State {
 struct Heard {
     operation: Result<Operation, Refusal>,
     caller: Result<String, Refusal>,
-    request: Result<MeterUsage, Refusal>,
+    request: Asked,
+}
+
+/// What is asked for, right by itself or not.
+enum Asked {
+    One(Result<MeterUsage, Refusal>),
+    Many(Result<Batch, Refusal>),
+    Who(Vec<u8>),
+}
+
+impl Asked {
+    fn read(operation: Option<Operation>, body: &[u8]) -> Asked {
+        match operation {
+            Some(Operation::BatchMeterUsage) => Asked::Many(Batch::read(body)),
+            Some(Operation::ResolveCustomer) => Asked::Who(body.to_vec()),
+            Some(Operation::MeterUsage) | None => Asked::One(MeterUsage::read(body)),
+        }
+    }
+
+    /// The records that it has, as far as it could be read.
+    fn records(&self) -> Vec<&MeterUsage> {
+        match self {
+            Asked::One(request) => request.iter().collect(),
+            Asked::Many(batch) => {
+                batch.iter().flat_map(|batch| batch.records.iter().map(|(record, _)| record)).collect()
+            }
+            Asked::Who(_) => Vec::new(),
+        }
+    }
 }
 
 impl Service {
@@ -91,23 +120,24 @@ impl Service {
     /// One call of the service.
     pub fn call(&self, headers: &HeaderMap, body: &[u8]) -> Ending {
         let now = self.clock.now();
-        let heard = Heard {
-            operation: wire::operation(headers),
-            caller: wire::caller(headers),
-            request: MeterUsage::read(body),
-        };
+        let operation = wire::operation(headers);
+        let request = Asked::read(operation.as_ref().ok().copied(), body);
+        let heard = Heard { operation, caller: wire::caller(headers), request };
         let mut state = self.lock();
         state.calls += 1;
         let number = state.calls;
         let request_id = request_id(self.started, number);
         // A fault is scripted for the operation; a request for something else never reaches it.
         let fault = match &heard.operation {
-            Ok(Operation::MeterUsage) => {
-                let request = heard.request.as_ref().ok();
+            Ok(_) => {
+                let records = heard.request.records();
+                let dimensions: Vec<&str> = records.iter().map(|record| record.dimension.as_str()).collect();
+                let customers: Vec<&str> = records.iter().filter_map(|record| record.customer.as_deref()).collect();
                 state.faults.meet(Seen {
                     now,
-                    dimension: request.map(|request| request.dimension.as_str()),
-                    dry_run: request.map(|request| request.dry_run),
+                    dimensions: &dimensions,
+                    customers: &customers,
+                    dry_run: records.first().map(|record| record.dry_run),
                 })
             }
             Err(_) => None,
@@ -156,6 +186,9 @@ impl Service {
         };
         match fault {
             None => answer(Reply::of(&self.judge(state, heard, now), now)),
+            Some(kind @ (Kind::Unprocessed { .. } | Kind::NotSubscribed { .. })) => {
+                answer(Reply::of(&self.judge_with(state, heard, Some(kind), now), now))
+            }
             Some(Kind::AcceptAndLoseReply) => {
                 let _lost = self.judge(state, heard, now);
                 Ending::Close
@@ -207,8 +240,9 @@ impl Service {
                 answer(Reply::of(&self.judge(state, heard, wrong), wrong))
             }
             Some(Kind::OtherQuantity) => {
-                if let (Ok(caller), Ok(request)) = (&heard.caller, &heard.request) {
-                    state.books.plant_other_quantity(&self.rules, caller, request, now);
+                if let (Ok(caller), Some(request)) = (&heard.caller, heard.request.records().first()) {
+                    let whose = if request.customer.is_some() { "" } else { caller };
+                    state.books.plant_other_quantity(&self.rules, whose, request, now);
                 }
                 answer(Reply::of(&self.judge(state, heard, now), now))
             }
@@ -217,10 +251,33 @@ impl Service {
     }
 
     fn judge(&self, state: &mut State, heard: &Heard, now: Timestamp) -> Result<Granted, Refusal> {
-        let Operation::MeterUsage = heard.operation.as_ref().map_err(Clone::clone)?;
+        self.judge_with(state, heard, None, now)
+    }
+
+    /// `fault`: one that touches single records of the call.
+    fn judge_with(
+        &self,
+        state: &mut State,
+        heard: &Heard,
+        fault: Option<&Kind>,
+        now: Timestamp,
+    ) -> Result<Granted, Refusal> {
+        heard.operation.as_ref().map_err(Clone::clone)?;
         let caller = heard.caller.as_ref().map_err(Clone::clone)?;
-        let request = heard.request.as_ref().map_err(Clone::clone)?;
-        let judgement = state.books.meter_usage(&self.rules, caller, request, now);
+        let judgement = match &heard.request {
+            Asked::One(request) => {
+                let request = request.as_ref().map_err(Clone::clone)?;
+                state.books.meter_usage(&self.rules, caller, request, now)
+            }
+            Asked::Many(batch) => {
+                let put_off = if let Some(Kind::Unprocessed { records }) = fault { *records } else { 0 };
+                let unsubscribed =
+                    if let Some(Kind::NotSubscribed { customer }) = fault { Some(customer) } else { None };
+                let batch = batch.as_ref().map_err(Clone::clone)?;
+                state.books.batch_meter_usage(&self.rules, batch, now, put_off, unsubscribed)
+            }
+            Asked::Who(body) => batch::resolve_customer(&self.rules, body),
+        };
         match &judgement {
             Ok(Granted::DryRun) => state.dry_runs += 1,
             Err(refusal) if refusal.code == DRY_RUN_OPERATION => state.dry_runs += 1,

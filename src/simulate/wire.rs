@@ -24,6 +24,10 @@ const MEDIA_TYPE: &str = "application/x-amz-json-1.1";
 pub enum Operation {
     /// One record of the instance that calls.
     MeterUsage,
+    /// Records of many customers.
+    BatchMeterUsage,
+    /// Who a registration token is.
+    ResolveCustomer,
 }
 
 /// The operation that `headers` name.
@@ -34,8 +38,12 @@ pub fn operation(headers: &HeaderMap) -> Result<Operation, Refusal> {
     let target = text(headers, TARGET).unwrap_or_default();
     let operation = match target.strip_prefix(TARGET_PREFIX) {
         Some("MeterUsage") => Operation::MeterUsage,
+        Some("BatchMeterUsage") => Operation::BatchMeterUsage,
+        Some("ResolveCustomer") => Operation::ResolveCustomer,
         _ => {
-            let message = format!("X-Amz-Target {target:?} is none of: {TARGET_PREFIX}MeterUsage");
+            let message = format!(
+                "X-Amz-Target {target:?} is none of: {TARGET_PREFIX}MeterUsage, BatchMeterUsage, ResolveCustomer"
+            );
             return Err(Refusal::new("UnknownOperationException", message));
         }
     };
@@ -114,6 +122,7 @@ impl Reply {
             Ok(Granted::Recorded { metering_record_id }) => {
                 Reply::ok(date, json!({ "MeteringRecordId": metering_record_id }).to_string())
             }
+            Ok(Granted::Body(body)) => Reply::ok(date, body.to_string()),
             Ok(Granted::DryRun) => Reply::ok(date, "{}"),
             Err(refusal) => Reply::refused(refusal, date),
         }

@@ -107,7 +107,8 @@ pub(super) fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Times
         add("clock_doubt", message, remedy, Some(doubt.reading.at));
     }
     if let Some(ending) = engine.ending() {
-        let waiting = state.records.values().filter(|r| r.phase == Phase::Pending).count();
+        let fresh = state.customers().map_or(0, |customers| customers.fresh_count() as usize);
+        let waiting = state.records.values().filter(|r| r.phase == Phase::Pending).count() + fresh;
         let hour = match ending.closed {
             Some(hour) => {
                 format!("the hour {hour} is closed, writers get shutting_down, {waiting} records wait for AWS")
@@ -164,8 +165,13 @@ fn aws_attention<D: Disk>(
     let (state, aws) = (engine.state(), engine.aws());
     if let Some(error) = &aws.last_error {
         if aws.blocked {
-            let remedy = "usage is kept meanwhile; check the instance's role (it needs aws-marketplace:MeterUsage on *) and the clock: \
-                          `meterd doctor`";
+            let remedy = if engine.options().saas {
+                "usage is kept meanwhile; check the credentials (they need aws-marketplace:BatchMeterUsage on *), product.code \
+                 and the clock: `meterd doctor`"
+            } else {
+                "usage is kept meanwhile; check the instance's role (it needs aws-marketplace:MeterUsage on *) and the clock: \
+                 `meterd doctor`"
+            };
             add("aws_blocked", format!("AWS does not let this instance meter: {error}"), remedy, aws.failing_since);
         } else if aws.unknown_answer {
             let remedy = "the record is tried again by itself; a newer meterd may know this answer, look for one; this one is: `meterd \
@@ -197,6 +203,15 @@ fn aws_attention<D: Disk>(
         let apart = span(Duration::from_millis(apart.unsigned_abs()));
         let message = format!("this machine's clock is {apart} {side} AWS's{waits}");
         add("clock_skew", message, set_clock, None);
+    }
+    if let Some((key, deadline)) = state.fresh_deadline()
+        && now.since(key.hour.end()) > PENDING_WARN
+    {
+        let left = deadline.since(now).as_secs();
+        let count = state.customers().map_or(0, |customers| customers.fresh_count());
+        let message =
+            format!("{count} records of customers were not sent yet, the first of {}; {left} s are left", key.hour);
+        add("deadline", message, "see aws.last_error", Some(key.hour.end()));
     }
     let mut waiting: Vec<&RecordState> = state.records.values().filter(|r| r.phase == Phase::Pending).collect();
     waiting.retain(|r| now.since(r.record.key.hour.end()) > PENDING_WARN);
@@ -247,7 +262,10 @@ pub(super) fn configured_like<'a>(state: &'a State, name: &str) -> Option<&'a st
 }
 
 pub(super) fn describe(record: &RecordState) -> String {
-    format!("{} {}", record.record.request.dimension, record.record.key.hour)
+    let request = &record.record.request;
+    let whose = record.record.key.account().and_then(|_| request.buyer());
+    let whose = whose.map_or_else(String::new, |buyer| format!(" of customer {}", buyer.word()));
+    format!("{} {}{whose}", request.dimension, record.record.key.hour)
 }
 
 pub(super) fn more(count: usize) -> String {

@@ -30,6 +30,8 @@ pub enum Outcome {
     },
     /// 200 or `DryRunOperation` to a dry run.
     DryRunPassed,
+    /// 200 to a call with many records: what became of each, in the order they were sent.
+    Batch(Vec<OfRecord>),
     /// AWS's own error body.
     Error {
         /// The exception's name without its suffix `Exception`.
@@ -45,6 +47,74 @@ pub enum Outcome {
     NoAnswer,
 }
 
+/// What AWS says of one record among others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OfRecord {
+    /// `Success`.
+    Success {
+        /// AWS's id of the record.
+        metering_record_id: String,
+    },
+    /// `CustomerNotSubscribed`.
+    NotSubscribed,
+    /// `DuplicateRecord`: another quantity stands for its hour.
+    Duplicate,
+    /// Among the `UnprocessedRecords`.
+    Unprocessed,
+    /// Nothing, or nothing that is known.
+    Nothing {
+        /// The status, if there is one.
+        status: Option<String>,
+    },
+}
+
+/// What the answer to a call means for the records in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OfCall {
+    /// To each its own, with AWS's word.
+    Records(Vec<(Verdict, String)>),
+    /// One or more of them are refused, and none was taken: they go again in halves.
+    Split,
+    /// The same to all.
+    All(Verdict),
+}
+
+/// What the answer means for the records of a call. `window`: for how long the first one may be sent.
+pub fn judge_batch(reply: &Reply, requests: &[Request], window: Duration) -> OfCall {
+    if let Outcome::Batch(records) = &reply.outcome {
+        return OfCall::Records(records.iter().map(judge_record).collect());
+    }
+    let Some(first) = requests.first() else { return OfCall::All(Verdict::NotTaken) };
+    if matches!(&reply.outcome, Outcome::Error { code, .. } if code == "InvalidProductCode" && !first.is_licensed()) {
+        // It stands on the call: all records would end with a person, one by one, for one wrong word.
+        return OfCall::All(Verdict::Blocked);
+    }
+    match judge(reply, first, window) {
+        Verdict::Refused | Verdict::OutOfBounds { .. } if requests.len() > 1 => OfCall::Split,
+        verdict @ (Verdict::Refused | Verdict::OutOfBounds { .. }) => {
+            OfCall::Records(vec![(verdict, reply.message.clone())])
+        }
+        verdict => OfCall::All(verdict),
+    }
+}
+
+fn judge_record(said: &OfRecord) -> (Verdict, String) {
+    match said {
+        OfRecord::Success { metering_record_id } => {
+            (Verdict::Accepted { metering_record_id: metering_record_id.clone() }, "Success".into())
+        }
+        OfRecord::NotSubscribed => {
+            (Verdict::Refused, "CustomerNotSubscribed: no active agreement of this customer with the product".into())
+        }
+        OfRecord::Duplicate => {
+            (Verdict::Conflict, "DuplicateRecord: another quantity stands for this customer, dimension and hour".into())
+        }
+        OfRecord::Unprocessed => (Verdict::NotTaken, "UnprocessedRecords: AWS puts it off".into()),
+        OfRecord::Nothing { status: None } => (Verdict::Ambiguous, "AWS's answer does not name it".into()),
+        OfRecord::Nothing { status: Some(status) } => (Verdict::Ambiguous, format!("an unknown status: {status}")),
+    }
+}
+
 /// What the answer means for the record it was about.
 pub fn judge(reply: &Reply, request: &Request, window: Duration) -> Verdict {
     let (code, status) = match &reply.outcome {
@@ -53,7 +123,7 @@ pub fn judge(reply: &Reply, request: &Request, window: Duration) -> Verdict {
         }
         Outcome::NotSent => return Verdict::NotTaken,
         Outcome::NoCredentials => return Verdict::Blocked,
-        Outcome::NoAnswer | Outcome::DryRunPassed => return Verdict::Ambiguous,
+        Outcome::NoAnswer | Outcome::DryRunPassed | Outcome::Batch(_) => return Verdict::Ambiguous,
         Outcome::Error { code, status } => (code.as_str(), *status),
     };
     match code {
@@ -83,6 +153,8 @@ pub fn judge(reply: &Reply, request: &Request, window: Duration) -> Verdict {
         | "InvalidUsageAllocations"
         | "CustomerNotEntitled"
         | "InvalidEndpointRegion"
+        | "InvalidCustomerIdentifier"
+        | "InvalidLicense"
         | "Validation" => Verdict::Refused,
         // InternalServiceError, other 5xx, 408, anything unknown: it may have been taken.
         _ => {
@@ -101,7 +173,7 @@ pub fn is_unknown(reply: &Reply, verdict: &Verdict) -> bool {
 /// Whether the answer shows that AWS is there and answers for itself, whatever it says.
 pub fn reached(reply: &Reply) -> bool {
     match &reply.outcome {
-        Outcome::Accepted { .. } | Outcome::DryRunPassed => true,
+        Outcome::Accepted { .. } | Outcome::DryRunPassed | Outcome::Batch(_) => true,
         // Without a code of AWS's own, a proxy may have spoken in its place.
         Outcome::Error { code, status } => !code.is_empty() && (400..500).contains(status) && *status != 408,
         Outcome::NotSent | Outcome::NoCredentials | Outcome::NoAnswer => false,

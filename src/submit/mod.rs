@@ -5,5 +5,6 @@
 
 pub mod answer;
 pub mod aws;
+pub mod dispatch;
 pub mod outbox;
 pub mod tagging;

@@ -169,7 +169,7 @@ impl Outbox {
 
 /// The end of a pause. One that lies further ahead than any pause lasts was begun by a clock that has been set back since,
 /// and is over.
-fn until(end: Timestamp, now: Timestamp) -> Timestamp {
+pub(super) fn until(end: Timestamp, now: Timestamp) -> Timestamp {
     if end > now.plus(RETRY_AFTER_MAX + PAUSE_MAX) { now } else { end }
 }
 
@@ -191,7 +191,7 @@ pub fn spread(product: &str, instance: &str) -> Duration {
 }
 
 /// Full jitter: anywhere up to a bound that doubles with each failure. AWS's own wish goes before.
-fn pause_after(failures: u32, retry_after: Option<Duration>) -> Duration {
+pub(super) fn pause_after(failures: u32, retry_after: Option<Duration>) -> Duration {
     let bound = PAUSE_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(PAUSE_MAX);
     let jitter = Duration::from_millis(fastrand::u64(0..=bound.as_millis() as u64));
     retry_after.map_or(jitter, |asked| asked.min(RETRY_AFTER_MAX) + jitter / 4).max(PAUSE_MIN)

@@ -115,7 +115,12 @@ impl FakeAws {
 
     /// How the endpoint treats requests from here on.
     pub fn control(&self, mode: &str) {
-        let answer = self.request("POST", "/_control", &json!({ "mode": mode }).to_string());
+        self.set(&json!({ "mode": mode }));
+    }
+
+    /// The same, with more to say than a mode.
+    pub fn set(&self, control: &Value) {
+        let answer = self.request("POST", "/_control", &control.to_string());
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 }

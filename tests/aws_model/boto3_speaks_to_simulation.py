@@ -129,6 +129,43 @@ def play_cases(url):
     expect("another instance has its own record", (code, record_id in ids), ("", False))
 
 
+LICENSE = "arn:aws:license-manager::123456789012:license:l-0123456789abcdef"
+
+
+def usage(customer, quantity, **more):
+    return {"Timestamp": LAST_SECOND, "CustomerAWSAccountId": customer, "Dimension": "requests", "Quantity": quantity} | more
+
+
+# (what is shown, the product's code or None, the records, the statuses or the expected error code).
+BATCHES = [
+    ("two customers", "prod", [usage("1" * 12, 5), usage("2" * 12, 6)], ["Success", "Success"]),
+    ("the same once more", "prod", [usage("1" * 12, 5)], ["Success"]),
+    ("another quantity beside a new record", "prod", [usage("1" * 12, 7), usage("3" * 12, 1)], ["DuplicateRecord", "Success"]),
+    ("a licence without a product", None, [usage("4" * 12, 2, LicenseArn=LICENSE)], ["Success"]),
+    ("twenty-two hours back", "prod", [usage("1" * 12, 1, Timestamp=LAST_SECOND - hours(22))], ["Success"]),
+    ("one record too old for all of them", "prod", [usage("5" * 12, 1), usage("6" * 12, 1, Timestamp=LAST_SECOND - hours(26))],
+     "TimestampOutOfBoundsException"),
+    ("one split that does not add up", "prod", [usage("5" * 12, 1), usage("6" * 12, 2, UsageAllocations=[share(1)])],
+     "InvalidUsageAllocationsException"),
+    ("nothing", "prod", [], []),
+]
+
+
+def play_batches(url):
+    metering = client(url)
+    ids = []
+    for what, product, records, expected in BATCHES:
+        try:
+            answer = metering.batch_meter_usage(UsageRecords=records, **({"ProductCode": product} if product else {}))
+            got = [result["Status"] for result in answer["Results"]]
+            ids.append([result.get("MeteringRecordId") for result in answer["Results"]])
+            expect(what + ": nothing is unprocessed", answer["UnprocessedRecords"], [])
+        except botocore.exceptions.ClientError as error:
+            got = error.response["Error"]["Code"]
+        expect(what, got, expected)
+    expect("the retry has the first one's record id", ids[1][0], ids[0][0])
+
+
 def common(ledger):
     shared = ("instance", "product_code", "dimension", "hour", "quantity", "client_token", "calls")
     records = [{name: record[name] for name in shared} for record in ledger["records"]]
@@ -187,6 +224,30 @@ def main():
         faulty = [record for record in fetch(url + "/ledger")["records"] if record["dimension"] == "faulty"]
         expect("it stands once", [(record["quantity"], record["calls"]) for record in faulty], [(25, 2)])
 
+    print("the simulation, customers:")
+    with simulation(meterd, "--product", "prod") as url:
+        play_batches(url)
+        metering = client(url)
+        stands = [(r.get("customer"), r["quantity"]) for r in fetch(url + "/ledger")["records"]]
+        expect("what was refused is not there", stands, [
+            ("1" * 12, 5), ("2" * 12, 6), ("3" * 12, 1), ("4" * 12, 2), ("1" * 12, 1)])
+        records = [usage(str(n) * 12, 1) for n in (7, 8)]
+        fetch(url + "/faults", {"kind": "unprocessed", "records": 1, "nth": 1})
+        answer = metering.batch_meter_usage(UsageRecords=records, ProductCode="prod")
+        expect("a record is put off", [r["CustomerAWSAccountId"] for r in answer["UnprocessedRecords"]], ["8" * 12])
+        fetch(url + "/faults", {"kind": "not_subscribed", "customer": "8" * 12, "nth": 1})
+        answer = metering.batch_meter_usage(UsageRecords=records, ProductCode="prod")
+        expect("a customer has left", [r["Status"] for r in answer["Results"]], ["Success", "CustomerNotSubscribed"])
+        who = metering.resolve_customer(RegistrationToken="9" * 12 + "/" + LICENSE)
+        expect("a token is a customer", (who["CustomerAWSAccountId"], who["LicenseArn"], who["ProductCode"]),
+               ("9" * 12, LICENSE, "prod"))
+        for token, expected in [("expired", "ExpiredTokenException"), ("x", "InvalidTokenException")]:
+            try:
+                got = metering.resolve_customer(RegistrationToken=token)
+            except botocore.exceptions.ClientError as error:
+                got = error.response["Error"]["Code"]
+            expect(f"the token {token}", got, expected)
+
     print("the simulation with a listing:")
     with simulation(meterd, "--product", "prod", "--dimension", "requests", "--dry-run-ok") as url:
         metering = client(url)
@@ -202,6 +263,8 @@ def main():
         expect("both ledgers agree", common(ledger) == of_simulation, True)
         refused = sum(expected == "ValidationException" for _, _, expected in CASES)
         expect("only what the model forbids is a violation", len(ledger["violations"]), refused)
+        play_batches(url)
+        expect("no call for customers is one", len(fetch(url + "/_ledger")["violations"]), refused)
         for mode, expected in [
             ("lose_reply", "connection closed"), ("drop", "connection closed"), ("throttle", "ThrottlingException"),
             ("unavailable", "ServiceUnavailableException"), ("error500", "InternalServiceErrorException"),

@@ -8,10 +8,11 @@ time. It is stricter than AWS: whatever the model does not know is a violation, 
 
 The first line on stdout is the port. With --secret the SigV4 signature is computed again and compared.
 
-    POST /           MeterUsage, as AWS takes it
+    POST /           MeterUsage, as AWS takes it; BatchMeterUsage: see batch.py
     GET  /_ledger    {"records": [...], "totals": {dimension: units}, "violations": [...], "requests": [...]}
                      records: instance, product_code, dimension, hour, timestamp, quantity, allocations, client_token,
                      metering_record_id, calls, bodies (distinct request bodies that were judged to be this record);
+                     batches: what stands of customers;
                      violations: one entry for each request that the model does not allow; requests: the last ones, raw, with answer
     POST /_control   {"mode": M, "times": N, "dimension": D, "code": C, "status": S}: how requests that pass the model
                      are treated; all but mode optional, times counts down to mode ok again
@@ -23,6 +24,7 @@ The first line on stdout is the port. With --secret the SigV4 signature is compu
                        garbage     answered 200 with a body that is no JSON, not judged
                        lose_reply  judged (and recorded), then the connection is closed without an answer
                        drop        the connection is closed without an answer, not judged
+                       batch       BatchMeterUsage: see batch.py
                      or {"now": T}: the clock stands at T (Unix seconds) from now on
 """
 
@@ -43,6 +45,8 @@ import uuid
 import botocore.loaders
 import botocore.model
 import botocore.validate
+
+import batch
 
 SERVICE = "meteringmarketplace"
 AHEAD_MAX = 60
@@ -235,6 +239,7 @@ class Endpoint:
     def __init__(self, arguments):
         self.model, self.secret = Model(), arguments.secret
         self.table = Table(arguments.window, arguments.dry_run_ok)
+        self.batches = batch.Batches(max(arguments.window, 24 * 3600), Refused, Table._allocations, iso)
         self.start, self.speed, self.origin = arguments.clock_start, arguments.clock_speed, time.monotonic()
         self.lock = threading.Lock()
         self.control = {"mode": "ok"}
@@ -263,7 +268,7 @@ class Endpoint:
                 return None
             if mode["mode"] == "garbage":
                 return 200, None, "<html>nothing to see</html>"
-            if mode["mode"] not in ("ok", "lose_reply"):
+            if mode["mode"] not in ("ok", "lose_reply", "batch"):
                 code, status = {
                     "refuse": (mode.get("code", "AccessDeniedException"), mode.get("status", 400)),
                     "throttle": ("ThrottlingException", 400),
@@ -271,7 +276,10 @@ class Endpoint:
                     "error500": ("InternalServiceErrorException", 500),
                 }[mode["mode"]]
                 raise Refused(code, "as asked for over /_control", status)
-            answer = self._judged(instance, request, body)
+            if operation == "BatchMeterUsage":
+                answer = self._batch(request, mode)
+            else:
+                answer = self._judged(instance, request, body)
             return None if mode["mode"] == "lose_reply" else answer
         except Refused as refused:
             return self._refused(refused)
@@ -280,6 +288,12 @@ class Endpoint:
         try:
             record = self.table.judge(instance, request, body.decode(), self.now())
             return 200, None, json.dumps({} if record is None else {"MeteringRecordId": record})
+        except Refused as refused:
+            return self._refused(refused)
+
+    def _batch(self, request, mode):
+        try:
+            return 200, None, self.batches.judge(request, mode, self.now())
         except Refused as refused:
             return self._refused(refused)
 
@@ -292,7 +306,7 @@ class Endpoint:
         instance, found = header_violations(self.model, headers, body, self.secret)
         target = headers.get("X-Amz-Target") or ""
         prefix, _, operation = target.rpartition(".")
-        if prefix != self.model.target_prefix or operation != "MeterUsage":
+        if prefix != self.model.target_prefix or operation not in ("MeterUsage", "BatchMeterUsage"):
             found.append(f"X-Amz-Target is {target!r}, not {self.model.target_prefix}.MeterUsage")
         request = None
         try:
@@ -301,6 +315,8 @@ class Endpoint:
             found.append(f"the body is not JSON in UTF-8: {error}")
         if request is not None and operation in self.model.service.operation_names:
             found.extend(self.model.violations(operation, request))
+        if not found and operation == "BatchMeterUsage":
+            found.extend(self.batches.violations(request, body))
         if found:
             self.violations.append("; ".join(found))
             raise Refused("ValidationException", "; ".join(found))
@@ -308,7 +324,7 @@ class Endpoint:
 
     def _mode(self, request):
         control = self.control
-        if control.get("dimension", request["UsageDimension"]) != request["UsageDimension"]:
+        if control.get("dimension", request.get("UsageDimension")) != request.get("UsageDimension"):
             return {"mode": "ok"}
         if "times" in control:
             control["times"] -= 1
@@ -317,8 +333,8 @@ class Endpoint:
         return control
 
     def set_control(self, control):
-        modes = ("ok", "refuse", "throttle", "unavailable", "error500", "garbage", "lose_reply", "drop")
-        known = {"mode", "times", "dimension", "code", "status", "now"}
+        modes = ("ok", "refuse", "throttle", "unavailable", "error500", "garbage", "lose_reply", "drop", "batch")
+        known = {"mode", "times", "dimension", "code", "status", "now", "poisoned", "gone", "put_off_every"}
         if not isinstance(control, dict) or control.keys() - known or control.get("mode", "ok") not in modes:
             raise Refused("BadControl", f"keys are {sorted(known)}, modes are {modes}")
         with self.lock:
@@ -334,7 +350,7 @@ class Endpoint:
                 totals[record["dimension"]] += record["quantity"]
             return {
                 "records": list(self.table.records.values()), "totals": dict(totals),
-                "violations": self.violations, "requests": list(self.requests),
+                "batches": list(self.batches.records.values()), "violations": self.violations, "requests": list(self.requests),
             }
 
 

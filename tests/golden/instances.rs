@@ -64,6 +64,7 @@ fn send(engine: &mut Agent, now: Timestamp) {
                 let there = Reply { aws_time: Some(now), ..reply(Outcome::DryRunPassed) };
                 engine.probed(&there, now).unwrap();
             }
+            Sending::Batch(..) | Sending::ProbeBatch => panic!("nobody here sells to customers"),
             Sending::Wait(_) | Sending::Idle => return,
         }
     }

@@ -25,6 +25,9 @@ killed=0
 for name; do
     patch="$root/tests/mutants/$name.patch"
     test=$(sed -n 's/^# killed by: //p' "$patch")
+    # Another test binary than the simulation's.
+    suite=$(sed -n 's/^# of the suite: //p' "$patch")
+    suite=${suite:-sim}
     if ! git apply "$patch"; then
         echo "FAILED $name: no longer applies"
         failed=1
@@ -33,14 +36,14 @@ for name; do
     if diff -rq "$root/src" "$copy/src" >/dev/null; then
         echo "FAILED $name: changes nothing"
         failed=1
-    elif ! cargo test --quiet --test sim --no-run >"$copy/.log" 2>&1; then
+    elif ! cargo test --quiet --test "$suite" --no-run >"$copy/.log" 2>&1; then
         echo "FAILED $name: does not compile"
         tail -20 "$copy/.log"
         failed=1
-    elif ! cargo test --test sim -- --list 2>/dev/null | grep -q "^$test.*: test$"; then
+    elif ! cargo test --test "$suite" -- --list 2>/dev/null | grep -q "^$test.*: test$"; then
         echo "FAILED $name: no test $test"
         failed=1
-    elif cargo test --quiet --test sim "$test" >"$copy/.log" 2>&1; then
+    elif cargo test --quiet --test "$suite" "$test" >"$copy/.log" 2>&1; then
         echo "FAILED $name: survives $test"
         failed=1
     else

@@ -238,6 +238,7 @@ impl World {
                 self.engine().heed(reading).unwrap();
                 true
             }
+            Sending::Batch(..) | Sending::ProbeBatch => panic!("nobody here sells to customers"),
             Sending::Wait(_) | Sending::Idle => false,
         }
     }

@@ -102,6 +102,7 @@ impl Life {
                 Sending::Record(key, _) => self.engine.answered(key, &answer(&key), self.now).unwrap(),
                 Sending::Probe(_) => self.engine.probed(&reply(Outcome::DryRunPassed), self.now).unwrap(),
                 Sending::Wait(until) if until.since(self.now) <= HOUR / 4 => self.now = until,
+                Sending::Batch(..) | Sending::ProbeBatch => panic!("nobody here sells to customers"),
                 Sending::Wait(_) | Sending::Idle => break,
             }
         }

@@ -111,6 +111,7 @@ impl Config {
         let dimensions = rules.enumerate().filter(|(at, _)| self.names(*at)).map(|(_, rules)| rules);
         Options {
             product_code: "p".into(),
+            saas: false,
             dimensions: dimensions.collect(),
             window: self.window,
             late: if self.expire { Late::Expire } else { Late::CarryForward },

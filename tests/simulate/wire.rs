@@ -29,8 +29,8 @@ fn requests_that_are_not_awsjson_signed_for_this_service_are_refused() {
     let no_key = SIGNED.replace("AKIDEXAMPLE", "");
     for (name, value, expected) in [
         ("x-amz-target", None, "UnknownOperationException"),
-        ("x-amz-target", Some("AWSMPMeteringService.BatchMeterUsage"), "UnknownOperationException"),
-        ("x-amz-target", Some("AWSMPMeteringService.ResolveCustomer"), "UnknownOperationException"),
+        ("x-amz-target", Some("AWSMPMeteringService.RegisterUsage"), "UnknownOperationException"),
+        ("x-amz-target", Some("AWSMPMeteringService.NoSuchOperation"), "UnknownOperationException"),
         ("x-amz-target", Some("MeterUsage"), "UnknownOperationException"),
         ("content-type", Some("application/json"), "SerializationException"),
         ("authorization", None, "MissingAuthenticationTokenException"),

@@ -28,6 +28,7 @@ pub fn rules(name: &str, measure: Measure, unit: i64) -> Rules {
 pub fn options(dimensions: Vec<Rules>) -> Options {
     Options {
         product_code: "prod".into(),
+        saas: false,
         dimensions,
         window: HOUR * 6,
         late: Late::CarryForward,

@@ -101,6 +101,7 @@ impl World {
                 self.tick_at = now;
                 if self.done(written)? { self.look() } else { Ok(()) }
             }
+            Ok(Sending::Batch(..) | Sending::ProbeBatch) => Err("this is no SaaS product".into()),
             Ok(Sending::Wait(until)) => {
                 self.submit_at = until.max(now.plus(Duration::from_millis(1)));
                 Ok(())

@@ -86,6 +86,9 @@ impl Ledger {
             Entry::Parted(parted) => parted.reading.at,
             Entry::Named(named) => named.at,
             Entry::Disposed(disposed) => disposed.at,
+            Entry::Accounts(_) | Entry::SealedPart(_) | Entry::BatchAttempt(_) | Entry::BatchAnswered(_) => {
+                return Err("this is no SaaS product".into());
+            }
             Entry::Echo(_) | Entry::Damaged(_) => self.moments.last().copied().unwrap_or_default(),
         };
         self.moments.push(moment);
@@ -125,6 +128,7 @@ impl Ledger {
                 Ok(())
             }
             Entry::Alive(_) | Entry::Echo(_) => Ok(()),
+            Entry::Accounts(_) | Entry::SealedPart(_) | Entry::BatchAttempt(_) | Entry::BatchAnswered(_) => Ok(()),
             Entry::Damaged(damaged) => Err(format!("damage where nothing rotted: {damaged:?}")),
             Entry::FixedAnew(_) => Err("fixed anew, and the product is the same".into()),
             Entry::Released(_) => Err("released, and nothing has a ceiling".into()),
@@ -202,6 +206,7 @@ impl Ledger {
         must(usage.first_seq == next, || format!("increment {} follows {}", usage.first_seq, next - 1))?;
         for run in &usage.runs {
             match run {
+                Run::Customers { .. } | Run::Customer(..) => return Err("this is no SaaS product".into()),
                 Run::Full(increment) => self.increment(increment, usage)?,
                 Run::Plain { hour, items } => {
                     for (dimension, quantity) in items {

@@ -1,16 +1,16 @@
-//! The door to AWS: one call of MeterUsage, exactly as fixed in the log. But for `tagging`, which has its
-//! credentials and connections from here, the only file that knows the SDK.
+//! The door to AWS: one call of MeterUsage or BatchMeterUsage, exactly as fixed in the log. But for `tagging`, which has its
+//! credentials and connections from here, the only files that know the SDK.
 //!
 //! The SDK's own retries are off: each attempt has its intent in the log, and the pauses are the outbox's.
 
-use std::error::Error;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+mod batch;
+mod metadata;
+mod wire;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::imds::client::error::ImdsError;
-use aws_config::imds::{self, credentials::ImdsCredentialsProvider, region::ImdsRegionProvider};
-use aws_config::provider_config::ProviderConfig;
+use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_marketplacemetering::Client;
@@ -18,30 +18,26 @@ use aws_sdk_marketplacemetering::config::endpoint::{DefaultResolver, Params, Res
 use aws_sdk_marketplacemetering::config::retry::RetryConfig;
 use aws_sdk_marketplacemetering::config::timeout::TimeoutConfig;
 use aws_sdk_marketplacemetering::config::{Builder, SharedCredentialsProvider};
-use aws_sdk_marketplacemetering::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_marketplacemetering::operation::meter_usage::MeterUsageError;
 use aws_sdk_marketplacemetering::operation::meter_usage::builders::MeterUsageFluentBuilder;
 use aws_sdk_marketplacemetering::types::{Tag, UsageAllocation};
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
-use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpClient};
-use aws_smithy_runtime_api::client::interceptors::context::{
-    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
-};
-use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
-use aws_smithy_types::config_bag::ConfigBag;
-use aws_smithy_types::date_time::Format;
 
 use super::answer::{Outcome, Reply};
 use crate::config::{Credentials, Submit};
 use crate::entry::Request;
 use crate::hour::Timestamp;
+use metadata::instance_credentials;
+pub use metadata::{Metadata, MetadataClient, ask_identity, ask_metadata, metadata};
+pub(super) use wire::chain;
+pub use wire::user_agent_token;
+use wire::{Watch, Wire, date};
 
 /// How long a connection may take to stand.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,6 +48,10 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 pub trait Metering: Send + Sync {
     /// Sends one record, or asks with a dry run what would become of it.
     fn meter_usage(&self, request: &Request, dry_run: bool) -> impl Future<Output = Reply> + Send;
+
+    /// Sends customers' records of one product in one call; none of them: asks whether AWS is there, for this operation has
+    /// no dry run.
+    fn batch_meter_usage(&self, requests: &[Request]) -> impl Future<Output = Reply> + Send;
 }
 
 /// AWS, reached when it is first needed: the configuration is loaded at the first call and again until it succeeds, so
@@ -170,63 +170,6 @@ fn http_client(proxy: ProxyConfig) -> SharedHttpClient {
         .build_with_connector_fn(move |settings, components| connector(proxy.clone(), settings, components))
 }
 
-/// Asks instance metadata, and keeps the token for it.
-pub use aws_config::imds::Client as MetadataClient;
-
-/// A client of instance metadata. It is never asked through a proxy: another machine's metadata would answer.
-pub fn metadata() -> MetadataClient {
-    imds::Client::builder().configure(&without_proxy()).build()
-}
-
-/// What instance metadata knows under a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Metadata {
-    /// This.
-    Found(String),
-    /// It answers, and there is no such thing.
-    Absent,
-    /// It does not answer, or not as it should; why.
-    Silent(String),
-    /// The environment forbids to ask it.
-    Off,
-}
-
-/// Asks instance metadata for what it has below `/latest/meta-data/`.
-pub async fn ask_metadata(client: &MetadataClient, path: &str) -> Metadata {
-    ask(client, &format!("/latest/meta-data/{path}")).await
-}
-
-/// Asks for the document that says which instance this is: account, Region, id, as JSON.
-pub async fn ask_identity(client: &MetadataClient) -> Metadata {
-    ask(client, "/latest/dynamic/instance-identity/document").await
-}
-
-async fn ask(client: &MetadataClient, path: &str) -> Metadata {
-    // What the SDK's own providers heed.
-    if std::env::var("AWS_EC2_METADATA_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true")) {
-        return Metadata::Off;
-    }
-    match tokio::time::timeout(CONNECT_TIMEOUT, client.get(path)).await {
-        Ok(Ok(text)) => Metadata::Found(text.as_ref().trim().to_owned()),
-        Ok(Err(ImdsError::ErrorResponse(answer))) => match answer.response().status().as_u16() {
-            404 => Metadata::Absent,
-            status => Metadata::Silent(format!("it answers HTTP {status}")),
-        },
-        Ok(Err(error)) => Metadata::Silent(chain(&error)),
-        Err(_) => Metadata::Silent(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())),
-    }
-}
-
-fn without_proxy() -> ProviderConfig {
-    // The SDK has no client of its own in this build, and panics without one.
-    ProviderConfig::without_region().with_http_client(http_client(ProxyConfig::disabled()))
-}
-
-fn instance_credentials() -> SharedCredentialsProvider {
-    let provider = ImdsCredentialsProvider::builder().configure(&without_proxy()).imds_client(metadata());
-    SharedCredentialsProvider::new(provider.build())
-}
-
 fn dummy_credentials(key: &str) -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(aws_credential_types::Credentials::new(key, "dummy", None, None, "dummy"))
 }
@@ -241,18 +184,24 @@ impl Metering for Aws {
             Ok(call) => call,
             Err(why) => return Reply::not_sent(Outcome::NotSent, format!("the request cannot be built: {why}")),
         };
-        let wire = Arc::new(Wire { token: user_agent_token(&self.product_code), ..Wire::default() });
+        let wire = Wire::of(&self.product_code);
         let result = call.customize().interceptor(Watch(Arc::clone(&wire))).send().await;
-        let seen = wire.seen();
-        let (outcome, message) = match result {
+        wire.reply(match result {
             Ok(output) => match output.metering_record_id {
                 Some(metering_record_id) => (Outcome::Accepted { metering_record_id }, "accepted".to_owned()),
                 None if dry_run => (Outcome::DryRunPassed, "the dry run passed".to_owned()),
                 None => (Outcome::NoAnswer, "AWS answered 200 without a record id".to_owned()),
             },
-            Err(error) => failed(&error, wire.left.load(Ordering::Relaxed)),
+            Err(error) => wire.failed(&error),
+        })
+    }
+
+    async fn batch_meter_usage(&self, requests: &[Request]) -> Reply {
+        let client = match self.client.get_or_try_init(|| self.connect()).await {
+            Ok(client) => client,
+            Err(why) => return Reply::not_sent(Outcome::NoCredentials, why),
         };
-        Reply { outcome, message, request_id: seen.request_id, retry_after: seen.retry_after, aws_time: seen.date }
+        batch::send(client, &self.product_code, requests).await
     }
 }
 
@@ -262,7 +211,8 @@ impl Reply {
     }
 }
 
-fn build(client: &Client, request: &Request, dry_run: bool) -> Result<MeterUsageFluentBuilder, String> {
+/// The shares of a request; none where nothing is tagged.
+fn allocations(request: &Request) -> Result<Option<Vec<UsageAllocation>>, String> {
     let mut allocations = Vec::with_capacity(request.allocations.len());
     for allocation in &request.allocations {
         let mut one = UsageAllocation::builder().allocated_usage_quantity(as_i32(allocation.quantity));
@@ -271,6 +221,10 @@ fn build(client: &Client, request: &Request, dry_run: bool) -> Result<MeterUsage
         }
         allocations.push(one.build().map_err(|e| e.to_string())?);
     }
+    Ok((!allocations.is_empty()).then_some(allocations))
+}
+
+fn build(client: &Client, request: &Request, dry_run: bool) -> Result<MeterUsageFluentBuilder, String> {
     let call = client
         .meter_usage()
         .product_code(&request.product_code)
@@ -278,131 +232,11 @@ fn build(client: &Client, request: &Request, dry_run: bool) -> Result<MeterUsage
         .usage_dimension(&request.dimension)
         .usage_quantity(as_i32(request.quantity))
         .client_token(&request.client_token)
-        .set_usage_allocations((!allocations.is_empty()).then_some(allocations));
+        .set_usage_allocations(allocations(request)?);
     Ok(if dry_run { call.dry_run(true) } else { call })
 }
 
 /// Quantities are sealed to fit.
 fn as_i32(quantity: u32) -> i32 {
     i32::try_from(quantity).unwrap_or(i32::MAX)
-}
-
-/// Sorts out a failed call. `left`: the request was handed to the network.
-fn failed(error: &SdkError<MeterUsageError, HttpResponse>, left: bool) -> (Outcome, String) {
-    match error {
-        SdkError::ServiceError(service) => {
-            let code = service.err().code().unwrap_or_default();
-            let words = service.err().message().unwrap_or_default();
-            let status = service.raw().status().as_u16();
-            if code == "DryRunOperation" {
-                return (Outcome::DryRunPassed, words.to_owned());
-            }
-            let message = if code.is_empty() { format!("HTTP {status}") } else { format!("{code}: {words}") };
-            let code = code.strip_suffix("Exception").unwrap_or(code).to_owned();
-            (Outcome::Error { code, status }, message)
-        }
-        // The signer had nothing to sign with, or the SDK refused before anything left.
-        other if !left => (Outcome::NoCredentials, chain(other)),
-        other if never_connected(other) => (Outcome::NotSent, chain(other)),
-        other => (Outcome::NoAnswer, chain(other)),
-    }
-}
-
-/// Whether the error is one of making the connection, so that no byte of the request can have arrived.
-fn never_connected(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|e| e.is_connect()) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
-}
-
-/// AWS's clock, as an answer tells it.
-fn date(answer: &HttpResponse) -> Option<Timestamp> {
-    let date = DateTime::from_str(answer.headers().get("date")?, Format::HttpDate).ok()?;
-    Some(Timestamp::from_seconds(date.secs()))
-}
-
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            text = format!("{text}: {words}");
-        }
-        next = cause.source();
-    }
-    text
-}
-
-/// The Partner Revenue Measurement token. The SDK's own app name refuses `/`, hence the interceptor.
-pub fn user_agent_token(product_code: &str) -> String {
-    format!("APN_1.1/pc_{product_code}$")
-}
-
-/// What one call looked like on the wire.
-#[derive(Debug, Default)]
-struct Wire {
-    token: String,
-    left: AtomicBool,
-    seen: Mutex<Seen>,
-}
-
-#[derive(Debug, Default, Clone)]
-struct Seen {
-    date: Option<Timestamp>,
-    request_id: Option<String>,
-    retry_after: Option<Duration>,
-}
-
-impl Wire {
-    fn seen(&self) -> Seen {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Puts the token in front of the user agent, and notes what comes back.
-#[derive(Debug)]
-struct Watch(Arc<Wire>);
-
-#[dyn_dispatch_hint]
-impl Intercept for Watch {
-    fn name(&self) -> &'static str {
-        "meterd"
-    }
-
-    fn modify_before_transmit(
-        &self,
-        context: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        // The header is not part of the signature.
-        let headers = context.request_mut().headers_mut();
-        let before = headers.get("user-agent").unwrap_or_default().to_owned();
-        headers.insert("user-agent", format!("{} {before}", self.0.token));
-        self.0.left.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn read_before_deserialization(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let headers = context.response().headers();
-        let retry_after = headers.get("retry-after").and_then(|text| text.trim().parse().ok());
-        *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen {
-            date: date(context.response()),
-            request_id: headers.get("x-amzn-requestid").map(str::to_owned),
-            retry_after: retry_after.map(Duration::from_secs),
-        };
-        Ok(())
-    }
 }

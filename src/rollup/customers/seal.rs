@@ -1,0 +1,222 @@
+//! Closing an hour customer by customer, in parts of bounded length.
+//!
+//! From the first part on nothing more counts in the hour, so a crash between two parts changes nothing: the rest of them
+//! follows with what they have in common, and a seal of no dimension ends the row.
+
+use std::iter;
+
+use super::super::State;
+use super::super::state::{DimensionState, RecordState, Totals};
+use super::super::tagged::Tagged;
+use super::{Customers, Left, Sealing};
+use crate::config::ZeroRecords;
+use crate::decimal::Amount;
+use crate::entry::{
+    AccountId, Allocation, DimensionId, Fresh, InCommon, RecordKey, Request, SealedPart, SealedRow, share_bytes,
+};
+use crate::hour::{Hour, Timestamp};
+use crate::tags::Tags;
+
+/// Most rows in one part.
+const ROWS_MAX: usize = 1000;
+/// So many shares in one part at the most, but for those of its last row.
+const SHARES_MAX: usize = 5000;
+/// Bytes of a record's shares as AWS reads them: with room for 24 records without any below its 1 MB a call.
+const SHARES_BYTES_MAX: usize = 900_000;
+
+impl State {
+    /// The next part of the close of `hour`; none when all customers are closed. `early`: as in [`State::seal_early`].
+    pub fn seal_part(&self, hour: Hour, at: Timestamp, early: Option<Timestamp>) -> Option<SealedPart> {
+        let customers = self.customers()?;
+        let sealing = customers.sealing.as_ref().filter(|sealing| sealing.hour == hour);
+        let (after, common) = match sealing {
+            Some(sealing) => (sealing.through, sealing.common.clone()),
+            None => (AccountId(0), InCommon { timestamp: hour.stamp(early), product_code: self.product_code.clone() }),
+        };
+        let early = Some(common.timestamp).filter(|stamp| *stamp < hour.last_second());
+        let mut desk = self.desk()?;
+        let mut part = SealedPart { hour, at, common, through: after, rows: Vec::new() };
+        let mut shares = 0;
+        for account in customers.concerned(hour, AccountId(after.0 + 1)) {
+            customers.lay(&mut desk, account, hour);
+            let seal = desk.close(hour, hour, at, early)?;
+            for sealed in seal.dimensions {
+                let record = sealed.record.map(|mut record| {
+                    within_a_call(&mut record.request);
+                    shares += record.request.allocations.len();
+                    Fresh::of(record)
+                });
+                let spill = sealed.spill.map(|mut spill| {
+                    spill.from = RecordKey::of_customer(account, hour, sealed.dimension);
+                    spill
+                });
+                part.rows.push(SealedRow {
+                    account,
+                    dimension: sealed.dimension,
+                    usage: sealed.usage,
+                    included: sealed.included,
+                    rounded: sealed.rounded,
+                    kept: sealed.kept,
+                    record,
+                    spill,
+                });
+            }
+            part.through = account;
+            if part.rows.len() >= ROWS_MAX || shares >= SHARES_MAX {
+                break;
+            }
+        }
+        (part.through > after).then_some(part)
+    }
+
+    /// An instance with these rules and no usage, for a customer's to be laid on.
+    pub(super) fn desk(&self) -> Option<State> {
+        let instance = self.name()?.to_owned();
+        let bare = |d: &DimensionState| DimensionState {
+            open: Default::default(),
+            carry: Vec::new(),
+            totals: Totals::default(),
+            rules: d.rules.clone(),
+            next_rules: d.next_rules.clone(),
+            remainder: Tagged::default(),
+            dust: Tagged::default(),
+            level: None,
+            used: None,
+            ..*d
+        };
+        Some(State {
+            product_code: self.product_code.clone(),
+            instance: Some(instance),
+            zero_records: ZeroRecords::Off,
+            dimensions: self.dimensions.iter().map(bare).collect(),
+            open_from: self.open_from,
+            clocks: self.clocks.clone(),
+            damaged_through: self.damaged_through,
+            ..State::default()
+        })
+    }
+
+    pub(in super::super) fn apply_sealed_part(&mut self, part: &SealedPart) -> Vec<RecordState> {
+        let mut finished = Vec::new();
+        for row in &part.rows {
+            self.apply_row(part, row, &mut finished);
+        }
+        let customers = self.customers_mut();
+        customers.common.insert(part.hour, part.common.clone());
+        customers.sealing = Some(Sealing { hour: part.hour, through: part.through, common: part.common.clone() });
+        // What has no row is measured in another dimension's.
+        let first = (part.hour, AccountId(0), DimensionId(0));
+        let rest: Vec<_> = customers
+            .open
+            .range(first..=(part.hour, part.through, DimensionId(u16::MAX)))
+            .map(|(key, _)| *key)
+            .collect();
+        rest.iter().for_each(|key| drop(customers.open.remove(key)));
+        finished
+    }
+
+    fn apply_row(&mut self, part: &SealedPart, row: &SealedRow, finished: &mut Vec<RecordState>) {
+        let Some(dimension) = self.dimensions.get_mut(usize::from(row.dimension.0)) else { return };
+        dimension.totals.sealed += row.usage;
+        dimension.totals.included += row.included;
+        dimension.totals.rounded += row.rounded;
+        let key = RecordKey::of_customer(row.account, part.hour, row.dimension);
+        let customers = self.customers_mut();
+        customers.given_through(row.account);
+        customers.open.remove(&(part.hour, row.account, row.dimension));
+        let place = (row.account, row.dimension);
+        let mut left = customers.left.remove(&place).unwrap_or_default();
+        left.kept.clone_from(&row.kept);
+        if let Some(fresh) = &row.record {
+            left.carry = row.spill.iter().cloned().collect();
+            if fresh.rest.as_ref().is_some_and(|rest| rest.hold.is_some()) {
+                let buyer = customers.buyer(row.account, part.hour);
+                let name = self.dimension(row.dimension).map_or("", |dimension| &dimension.rules.name);
+                let mut held = RecordState::sealed(fresh.record(key, name, &part.common, &buyer));
+                // What does not fit into a record that waits for a person waits with it.
+                (held.spill, left.carry) = (row.spill.clone(), Vec::new());
+                self.records.insert(key, held);
+            } else {
+                customers.fresh.insert(key, fresh.clone());
+            }
+            let took = fresh.rest.as_ref().map_or(&[][..], |rest| &rest.took);
+            self.take_over(took, part.hour, finished);
+        }
+        if !left.is_nothing() {
+            self.customers_mut().left.insert(place, left);
+        }
+    }
+
+    /// The hours through this one are closed. Hours before `hour` are there only if damage took their seal.
+    pub(in super::super) fn close_customers(&mut self, hour: Hour, through: Hour) {
+        let Some(customers) = self.more.customers.as_deref_mut() else { return };
+        customers.sealing = None;
+        let after = customers.open.split_off(&(through.next(), AccountId(0), DimensionId(0)));
+        for ((of, _, id), open) in std::mem::replace(&mut customers.open, after) {
+            if let Some(dimension) = self.dimensions.get_mut(usize::from(id.0)).filter(|_| of < hour) {
+                dimension.totals.sealed += open.usage();
+                dimension.totals.lost += open.usage();
+            }
+        }
+        let fresh = &customers.fresh;
+        customers.common.retain(|hour, _| fresh.range(first_of(*hour)..).next().is_some_and(|(k, _)| k.hour == *hour));
+    }
+}
+
+/// No record of `hour` comes before it.
+fn first_of(hour: Hour) -> RecordKey {
+    RecordKey { hour, dimension: DimensionId(0), generation: 0 }
+}
+
+impl Customers {
+    /// The customers from a number on that `hour` may be about, in order.
+    fn concerned(&self, hour: Hour, from: AccountId) -> impl Iterator<Item = AccountId> {
+        let first = (hour, from, DimensionId(0));
+        let mut open =
+            self.open.range(first..=(hour, AccountId::MAX, DimensionId(u16::MAX))).map(|(key, _)| key.1).peekable();
+        let left = self.left.range((from, DimensionId(0))..);
+        let comes = |left: &Left| !left.carry.is_empty() || left.kept.level.is_some();
+        let mut left = left.filter(move |(_, left)| comes(left)).map(|(key, _)| key.0).peekable();
+        iter::from_fn(move || {
+            let next = [open.peek(), left.peek()].into_iter().flatten().min().copied()?;
+            while open.next_if_eq(&next).is_some() {}
+            while left.next_if_eq(&next).is_some() {}
+            Some(next)
+        })
+    }
+
+    /// Lays what a customer has in `hour` out on the desk.
+    pub(super) fn lay(&self, desk: &mut State, account: AccountId, hour: Hour) {
+        for (id, dimension) in (0..).map(DimensionId).zip(&mut desk.dimensions) {
+            dimension.open.clear();
+            dimension.open.extend(self.open.get(&(hour, account, id)).map(|open| (hour, open.hour())));
+            let left = self.left.get(&(account, id));
+            let kept = left.map(|left| &left.kept);
+            dimension.remainder = kept.map(|kept| Tagged::of(&kept.remainder)).unwrap_or_default();
+            dimension.dust = kept.map(|kept| Tagged::of(&kept.dust)).unwrap_or_default();
+            (dimension.level, dimension.used) = kept.map_or((None, None), |kept| (kept.level, kept.used));
+            dimension.carry.clear();
+            dimension.carry.extend(left.iter().flat_map(|left| left.carry.iter().cloned()));
+        }
+    }
+}
+
+/// Shares that would make a call of this record alone too long are billed without their tags.
+fn within_a_call(request: &mut Request) {
+    if request.share_bytes() <= SHARES_BYTES_MAX {
+        return;
+    }
+    let (mut bytes, mut plain) = (0, 0u32);
+    request.allocations.retain(|share| {
+        bytes += share_bytes(std::slice::from_ref(share));
+        let stays = bytes <= SHARES_BYTES_MAX && !share.tags.is_empty();
+        plain += if stays { 0 } else { share.quantity };
+        stays
+    });
+    request.allocations.insert(0, Allocation { quantity: plain, tags: Tags::default() });
+}
+
+/// What a customer's hours come to is not known before they are closed, where a dimension is made of others.
+pub(super) fn usage_on(desk: &State, hour: Hour) -> impl Iterator<Item = Amount> {
+    desk.dimensions.iter().map(move |dimension| desk.hourly(dimension, hour).usage.total())
+}
