@@ -55,6 +55,7 @@ fn options() -> Options {
         region: None,
         grace: MINUTE,
         offset: Offset::Fixed(MINUTE),
+        calls_in_flight: 1,
         instance: Some(SAAS.into()),
         segment_bytes: 16 << 20,
         purpose: Purpose::Test,

@@ -143,15 +143,13 @@ pub struct Accounts {
 }
 
 /// What is sealed of a customer's hour and was never sent, as it stands in the log and in memory: the request follows
-/// from it, the key, and what the hour's records have in common.
+/// from it, the key, and what the hour's records have in common. Short, for there are hundreds of thousands in an hour.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fresh {
     /// As in [`Request`].
     pub quantity: u32,
-    /// As in [`Record`].
-    pub usage: Amount,
-    /// As in [`Record`].
-    pub value: Amount,
+    /// What the hour's usage and the record's value both are, in millionths, where there is no rest; with one zero.
+    pub plain: u64,
     /// What most records have nothing of.
     pub rest: Option<Box<Rest>>,
 }
@@ -160,6 +158,8 @@ pub struct Fresh {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each as in Record and Request")]
 pub struct Rest {
+    pub usage: Amount,
+    pub value: Amount,
     pub late: Amount,
     pub remainder_in: Amount,
     pub included: Amount,
@@ -193,20 +193,45 @@ impl Fresh {
         self.rest.as_ref().map_or(0, |rest| share_bytes(&rest.allocations))
     }
 
+    /// The hour's usage, as in [`Record`].
+    pub fn usage(&self) -> Amount {
+        self.rest.as_ref().map_or(Amount::from_millionths(i128::from(self.plain)), |rest| rest.usage)
+    }
+
+    /// What the record stands for, as in [`Record`].
+    pub fn value(&self) -> Amount {
+        self.rest.as_ref().map_or(Amount::from_millionths(i128::from(self.plain)), |rest| rest.value)
+    }
+
     /// What is to be kept of a record.
     pub fn of(record: Record) -> Fresh {
         let Record { request, usage, late, remainder_in, included, remainder, carried_in, took, value, hold, key: _ } =
             record;
-        let rest =
-            Rest { late, remainder_in, included, remainder, carried_in, took, allocations: request.allocations, hold };
-        let rest = (rest != Rest::default()).then(|| Box::new(rest));
-        Fresh { quantity: request.quantity, usage, value, rest }
+        let (quantity, allocations) = (request.quantity, request.allocations);
+        let zero = Amount::ZERO;
+        let rest = Rest {
+            usage: zero,
+            value: zero,
+            late,
+            remainder_in,
+            included,
+            remainder,
+            carried_in,
+            took,
+            allocations,
+            hold,
+        };
+        match u64::try_from(usage.millionths()) {
+            Ok(plain) if usage == value && rest == Rest::default() => Fresh { quantity, plain, rest: None },
+            _ => Fresh { quantity, plain: 0, rest: Some(Box::new(Rest { usage, value, ..rest })) },
+        }
     }
 
     /// The record again.
     pub fn record(&self, key: RecordKey, dimension: &str, common: &InCommon, buyer: &Buyer) -> Record {
+        let (usage, value) = (self.usage(), self.value());
         let rest = self.rest.as_deref().cloned().unwrap_or_default();
-        let Rest { late, remainder_in, included, remainder, carried_in, took, allocations, hold } = rest;
+        let Rest { late, remainder_in, included, remainder, carried_in, took, allocations, hold, .. } = rest;
         let request = Request {
             product_code: common.product_code.clone(),
             dimension: dimension.to_owned(),
@@ -215,23 +240,74 @@ impl Fresh {
             allocations,
             client_token: buyer.word(),
         };
-        let (usage, value) = (self.usage, self.value);
         Record { key, request, usage, late, remainder_in, included, remainder, carried_in, took, value, hold }
     }
 }
 
 /// One dimension of one customer at a seal; see [`super::SealedDimension`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "each as in SealedDimension")]
 pub struct SealedRow {
+    /// Whose.
     pub account: AccountId,
+    /// Of what.
     pub dimension: DimensionId,
+    /// The record, if there is one.
+    pub record: Option<Fresh>,
+    /// Where there is more to say than that all of the usage is in the record, and nothing else, and nothing is left.
+    pub more: Option<Box<RowMore>>,
+}
+
+/// The rest of a [`SealedRow`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each as in SealedDimension")]
+pub struct RowMore {
     pub usage: Amount,
     pub included: Amount,
     pub rounded: Amount,
     pub kept: Kept,
-    pub record: Option<Fresh>,
     pub spill: Option<Carry>,
+}
+
+impl SealedRow {
+    /// A row that says `more` only where it has to.
+    pub fn new(account: AccountId, dimension: DimensionId, record: Option<Fresh>, more: RowMore) -> Self {
+        let mut row = SealedRow { account, dimension, record, more: None };
+        if (RowMore { usage: row.usage(), ..RowMore::default() }) != more {
+            row.more = Some(Box::new(more));
+        }
+        row
+    }
+
+    /// What was measured in the hour.
+    pub fn usage(&self) -> Amount {
+        let plain = || self.record.as_ref().map_or(Amount::ZERO, Fresh::usage);
+        self.more.as_ref().map_or_else(plain, |more| more.usage)
+    }
+
+    /// What of it the base price covers.
+    pub fn included(&self) -> Amount {
+        self.more.as_ref().map_or(Amount::ZERO, |more| more.included)
+    }
+
+    /// What rounding added.
+    pub fn rounded(&self) -> Amount {
+        self.more.as_ref().map_or(Amount::ZERO, |more| more.rounded)
+    }
+
+    /// What goes on into the next hour.
+    pub fn kept(&self) -> Kept {
+        self.more.as_ref().map_or_else(Kept::default, |more| more.kept.clone())
+    }
+
+    /// What is left of it below one billed unit.
+    pub fn remainder(&self) -> Amount {
+        self.more.iter().flat_map(|more| &more.kept.remainder).map(|(_, amount)| *amount).sum()
+    }
+
+    /// What does not fit into the record.
+    pub fn spill(&self) -> Option<&Carry> {
+        self.more.as_ref().and_then(|more| more.spill.as_ref())
+    }
 }
 
 /// Part of an hour's close: all that some customers have in it, in the order of their numbers. Nothing more counts in the
@@ -288,18 +364,16 @@ mod tests {
         let buyer = Buyer { customer: 7, license: Some("l".into()) };
         let common = InCommon { timestamp: at, product_code: "p".into() };
         let of = Amount::from_millionths;
-        let fresh = Fresh { quantity: 6, usage: of(5), value: of(4), rest: None };
-        let row = SealedRow {
-            account: AccountId(3),
-            dimension: DimensionId(2),
-            usage: of(5),
-            included: of(1),
-            rounded: of(0),
-            kept: Kept::default(),
-            record: Some(fresh),
-            spill: None,
-        };
-        let part = SealedPart { hour, at, common, through: AccountId(3), rows: vec![row] };
+        let (account, dimension) = (AccountId(3), DimensionId(2));
+        let plain = Fresh { quantity: 6, plain: 5, rest: None };
+        let rest = Rest { usage: of(5), value: of(4), ..Rest::default() };
+        let full = Fresh { quantity: 6, plain: 0, rest: Some(Box::new(rest)) };
+        let more = RowMore { usage: of(7), included: of(1), rounded: of(2), ..RowMore::default() };
+        let rows = vec![
+            SealedRow { account, dimension, record: Some(plain), more: None },
+            SealedRow { account, dimension, record: Some(full), more: Some(Box::new(more)) },
+        ];
+        let part = SealedPart { hour, at, common, through: AccountId(3), rows };
         let usage = Usage {
             first_seq: 8,
             received: at,
@@ -322,18 +396,30 @@ mod tests {
                     &long(1),
                     b"p",
                     &[3, 0, 0, 0],
-                    &long(1),
+                    &long(2),
                     &[3, 0, 0, 0, 2, 0],
-                    &amount(5),
-                    &amount(1),
-                    &amount(0),
-                    &long(0),
-                    &long(0),
-                    &[0, 0],
                     &[1, 6, 0, 0, 0],
+                    &long(5),
+                    &[0],
+                    &[0],
+                    &[3, 0, 0, 0, 2, 0],
+                    &[1, 6, 0, 0, 0],
+                    &long(0),
+                    &[1],
                     &amount(5),
                     &amount(4),
+                    &[0; 5 * 16],
+                    &long(0),
+                    &long(0),
+                    &[0],
+                    &[1],
+                    &amount(7),
+                    &amount(1),
+                    &amount(2),
+                    &long(0),
+                    &long(0),
                     &[0, 0],
+                    &[0],
                 ]
                 .concat(),
             ),

@@ -17,7 +17,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use customer::{
-    AccountId, Accounts, BatchAnswered, BatchAttempt, Buyer, Fresh, InCommon, Rest, SealedPart, SealedRow, share_bytes,
+    AccountId, Accounts, BatchAnswered, BatchAttempt, Buyer, Fresh, InCommon, Rest, RowMore, SealedPart, SealedRow,
+    share_bytes,
 };
 pub use damage::{Damaged, Echo, Echoed};
 pub use end::{CalledOff, End};

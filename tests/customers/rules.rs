@@ -25,8 +25,16 @@ fn hour_of(customers: u64) -> World {
 }
 
 #[test]
-fn a_call_has_25_records_and_four_are_in_flight() {
+fn a_call_has_25_records_and_one_is_in_flight_unless_more_are_asked_for() {
     let mut world = hour_of(130);
+    let (keys, requests) = world.call();
+    world.now = world.now.plus(MINUTE);
+    assert_eq!((keys.len(), world.next()), (25, Sending::Idle), "until it is answered");
+    let answer = world.aws.take(&requests, world.now);
+    world.answer(&keys, &answer);
+    let mut world = hour_of(130);
+    world.calls_in_flight = 4;
+    world.restart();
     let mut calls = Vec::new();
     for _ in 0..4 {
         calls.push(world.call());

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::imds::region::ImdsRegionProvider;
+use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_marketplacemetering::Client;
@@ -93,9 +94,22 @@ impl Aws {
             // By name, not by the chain: only the instance's role counts, and the buyer's environment must not
             // override it.
             (None, Credentials::Instance) => shared.credentials_provider(instance_credentials()),
-            (None, Credentials::Environment) => shared,
+            (None, Credentials::Environment) => match &self.submit.profile {
+                Some(profile) => shared.profile_name(profile),
+                None => shared,
+            },
         };
-        shared.load().await
+        let own = shared.load().await;
+        match &self.submit.role_arn {
+            Some(role) if self.dummy_key.is_none() => self.as_role(role, own).await,
+            _ => own,
+        }
+    }
+
+    /// `own` for calls that are made as another role. It is taken on when it is first needed, and anew before it expires.
+    async fn as_role(&self, role: &str, own: SdkConfig) -> SdkConfig {
+        let provider = AssumeRoleProvider::builder(role).session_name("meterd").configure(&own).build().await;
+        own.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
     }
 
     /// What calls in `region` are signed with, as far as it may be shown. The error is the provider's.
