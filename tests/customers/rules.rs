@@ -198,7 +198,9 @@ fn an_hour_that_is_closed_in_parts_takes_nothing_between_them() {
     let mut state = world.engine().state().clone();
     let part = state.seal_part(hour, at, None).unwrap();
     assert_eq!(part.rows.len(), 1000);
-    state.apply(&Entry::SealedPart(part));
+    let sealed = Entry::SealedPart(part);
+    assert!(sealed.encode().unwrap().len() < 1000 * 22, "a row is short");
+    state.apply(&sealed);
     // As after a crash between two parts.
     let mut state = Checkpoint::decode(&Checkpoint::encode(&state).unwrap()).unwrap().state;
     let placed = state.place(Measure::Sum, Some(NINE), at).unwrap();
