@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::State;
+use super::apply::amount;
 use super::state::{Measured, OpenHour};
 use super::tagged::Tagged;
 use crate::config::Measure;
@@ -256,10 +257,6 @@ impl Open {
     fn usage(&self) -> Amount {
         self.full.as_ref().map_or_else(|| amount(self.total), |open| open.measured.total())
     }
-}
-
-fn amount(millionths: u64) -> Amount {
-    Amount::from_millionths(i128::from(millionths))
 }
 
 impl Left {

@@ -103,15 +103,9 @@ impl Aws {
         };
         let own = shared.load().await;
         match &self.submit.role_arn {
-            Some(role) if self.dummy_key.is_none() => self.as_role(role, own).await,
+            Some(role) if self.dummy_key.is_none() => as_role(role, own).await,
             _ => own,
         }
-    }
-
-    /// `own` for calls that are made as another role. It is taken on when it is first needed, and anew before it expires.
-    async fn as_role(&self, role: &str, own: SdkConfig) -> SdkConfig {
-        let provider = AssumeRoleProvider::builder(role).session_name("meterd").configure(&own).build().await;
-        own.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
     }
 
     /// What calls in `region` are signed with, as far as it may be shown. The error is the provider's.
@@ -192,6 +186,12 @@ fn of_profile(profile: &str, region: Region) -> SharedCredentialsProvider {
     let config = ProviderConfig::without_region().with_region(Some(region)).with_http_client(client);
     let provider = ProfileFileCredentialsProvider::builder().profile_name(profile).configure(&config).build();
     SharedCredentialsProvider::new(provider)
+}
+
+/// `own` for calls that are made as another role. It is taken on when it is first needed, and anew before it expires.
+async fn as_role(role: &str, own: SdkConfig) -> SdkConfig {
+    let provider = AssumeRoleProvider::builder(role).session_name("meterd").configure(&own).build().await;
+    own.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
 }
 
 fn dummy_credentials(key: &str) -> SharedCredentialsProvider {
