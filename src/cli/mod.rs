@@ -12,10 +12,14 @@ pub mod demo;
 pub mod dispose;
 pub mod doctor;
 pub mod exit;
+pub mod export;
+pub mod import;
 pub mod inspect;
 pub mod lessons;
 mod log;
 pub mod man;
+mod period;
+pub mod reconcile;
 pub mod records;
 pub mod release;
 pub mod reload;
@@ -54,6 +58,9 @@ enum Command {
     Add(add::Add),
     Status(status::StatusArgs),
     Records(records::Records),
+    Reconcile(reconcile::Reconcile),
+    Import(import::Import),
+    Export(export::Export),
     Settle(settle::Settle),
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
@@ -93,6 +100,9 @@ pub fn main() -> ExitCode {
         Command::Add(args) => add::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Records(args) => records::run(&args),
+        Command::Reconcile(args) => reconcile::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Settle(args) => settle::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
