@@ -33,6 +33,7 @@
 //! | [`gate`] | whether applications should go on while metering fails | refuse usage |
 //! | [`status`], [`metrics`], [`view`] | what people and programs are shown | |
 //! | [`reconcile`] | this log's records against AWS's own books | decide what became of a record |
+//! | [`evidence`] | a month in one file, chained by hash | keep anything of its own |
 //! | [`cli`] | a file a command; the only place that prints | |
 //! | [`simulate`] | a Metering Service that keeps AWS's rules, for tries and tests | |
 //!
@@ -72,6 +73,7 @@ pub mod attribution;
 pub mod audit;
 pub mod cli;
 pub mod doctor;
+pub mod evidence;
 pub mod gate;
 pub mod metrics;
 pub mod reconcile;

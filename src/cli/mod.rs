@@ -11,6 +11,7 @@ pub mod completions;
 pub mod demo;
 pub mod dispose;
 pub mod doctor;
+pub mod evidence;
 pub mod exit;
 pub mod export;
 pub mod import;
@@ -61,6 +62,7 @@ enum Command {
     Reconcile(reconcile::Reconcile),
     Import(import::Import),
     Export(export::Export),
+    Evidence(evidence::EvidenceArgs),
     Settle(settle::Settle),
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
@@ -103,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Evidence(args) => evidence::run(&args),
         Command::Settle(args) => settle::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -11,6 +11,7 @@ use super::client::{Target, get};
 use super::exit;
 use super::period::PeriodFlags;
 use super::say::{complain, on_one_line, say};
+use crate::reconcile::event::Call;
 use crate::reconcile::report::{Compared, Report};
 use crate::reconcile::{Comparison, Found, Ours, Row, Trail, Whose, event, trail};
 use crate::view::RecordView;
@@ -94,18 +95,8 @@ fn compare(args: &Reconcile) -> Result<(Option<Comparison>, Option<Compared>), F
     if !args.cloudtrail.is_empty() {
         let callers: BTreeSet<String> = args.instance.iter().cloned().chain(instance).collect();
         let mut trail = Trail::new(&ours, Whose { callers, product: product.clone(), period });
-        for path in &args.cloudtrail {
-            let mut take = |fields| {
-                if let Some(call) = event::read(&fields) {
-                    trail.take(call);
-                }
-            };
-            match trail::read(open(path)?, &mut take) {
-                Ok(true) => {}
-                Ok(false) => return Err(unread(path, "it holds no events of CloudTrail")),
-                Err(why) => return Err(unread(path, &why)),
-            }
-        }
+        each_call(&args.cloudtrail, &mut |call| trail.meet(&call))?;
+        each_call(&args.cloudtrail, &mut |call| trail.take(call))?;
         compared = Some(trail.finish());
     }
     let mut reported = None;
@@ -118,6 +109,19 @@ fn compare(args: &Reconcile) -> Result<(Option<Comparison>, Option<Compared>), F
         reported = Some(report.compare(&ours, period).map_err(|why| (exit::USAGE, why))?);
     }
     Ok((compared, reported))
+}
+
+/// Tells every call of the files, in order.
+fn each_call(files: &[PathBuf], tell: &mut dyn FnMut(Call)) -> Result<(), Failure> {
+    for path in files {
+        let mut each = |fields| event::read(&fields).into_iter().for_each(&mut *tell);
+        match trail::read(open(path)?, &mut each) {
+            Ok(true) => {}
+            Ok(false) => return Err(unread(path, "it holds no events of CloudTrail")),
+            Err(why) => return Err(unread(path, &why)),
+        }
+    }
+    Ok(())
 }
 
 fn open(path: &Path) -> Result<File, Failure> {

@@ -233,11 +233,11 @@ struct Shown {
     record_id: Option<String>,
 }
 
-/// A trail, taken in event by event. Memory: what may be ours, once a record, and the events' ids.
+/// A trail, met and then taken in event by event. Memory: our records, once each, and the events' ids.
 pub struct Trail<'a> {
     ours: &'a Ours,
     whose: Whose,
-    shown: BTreeMap<(Bucket, String), Vec<Shown>>,
+    shown: BTreeMap<Bucket, Vec<Shown>>,
     seen: HashSet<String>,
     newest: Option<Timestamp>,
     result: Comparison,
@@ -271,27 +271,34 @@ impl<'a> Trail<'a> {
         }
     }
 
+    /// Learns from an event whether its caller is ours. Every event is met before the first is taken in: what says whose a
+    /// session is may come last.
+    pub fn meet(&mut self, call: &Call) {
+        let is_ours = |said: &Said| match said {
+            Said::Taken(taken) => taken.record_id.as_ref().is_some_and(|id| self.ours.ids.contains_key(id)),
+            _ => false,
+        };
+        if !self.whose.callers.contains(&call.caller) && call.said.iter().any(is_ours) {
+            self.whose.callers.insert(call.caller.clone());
+        }
+    }
+
     fn taken(&mut self, taken: Taken, caller: &str) {
         let Taken { bucket, quantity, record_id } = taken;
-        if record_id.as_ref().is_some_and(|id| self.ours.ids.contains_key(id)) {
-            self.whose.callers.insert(caller.to_owned());
-        } else if !self.whose.callers.contains(caller)
-            && is_ec2_instance(caller)
-            && !(bucket.customer.is_some() && self.ours.records.contains_key(&bucket))
-        {
-            *self.result.other_instances.entry(caller.to_owned()).or_default() += 1;
+        let of_customer = bucket.customer.is_some() && self.ours.records.contains_key(&bucket);
+        if !self.whose.callers.contains(caller) && !of_customer {
+            let Comparison { other_instances, unattributed, .. } = &mut self.result;
+            let theirs = if is_ec2_instance(caller) { other_instances } else { unattributed };
+            *theirs.entry(caller.to_owned()).or_default() += 1;
             return;
         }
         if self.whose.period.is_some_and(|period| !period.has(bucket.hour)) {
             self.result.outside += 1;
             return;
         }
-        let there = self.shown.entry((bucket, caller.to_owned())).or_default();
-        let is_known = |known: &Shown| {
-            known.quantity == quantity
-                && (known.record_id == record_id || known.record_id.is_none() || record_id.is_none())
-        };
-        if there.iter().any(is_known) {
+        let there = self.shown.entry(bucket).or_default();
+        let one = |known: &Option<String>| known.is_none() || record_id.is_none() || *known == record_id;
+        if there.iter().any(|known| known.quantity == quantity && one(&known.record_id)) {
             self.result.repeated += 1;
         } else {
             there.push(Shown { quantity, record_id });
@@ -300,15 +307,7 @@ impl<'a> Trail<'a> {
 
     /// What it comes to.
     pub fn finish(mut self) -> Comparison {
-        let mut at_aws: BTreeMap<Bucket, Vec<Shown>> = BTreeMap::new();
-        for ((bucket, caller), shown) in std::mem::take(&mut self.shown) {
-            let of_customer = bucket.customer.is_some() && self.ours.records.contains_key(&bucket);
-            if self.whose.callers.contains(&caller) || of_customer {
-                at_aws.entry(bucket).or_default().extend(shown);
-            } else {
-                *self.result.unattributed.entry(caller).or_default() += shown.len() as u64;
-            }
-        }
+        let mut at_aws = std::mem::take(&mut self.shown);
         let hours = at_aws.first_key_value().zip(at_aws.last_key_value());
         let period = self
             .whose

@@ -13,5 +13,6 @@ mod socket;
 mod world;
 
 mod by_hand;
+mod evidence;
 mod reconcile;
 mod simulated;

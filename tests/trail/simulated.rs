@@ -9,8 +9,8 @@ use crate::world::{NOON, World, wait_until};
 
 #[test]
 fn a_run_reconciles_with_what_aws_wrote_of_it() {
-    // The hour 11:00 ends in half a minute of a clock that runs 60 times as fast as the machine's.
-    let mut world = World::new(NOON - 30, 60);
+    // The hour 11:00 ends in three minutes of a clock that runs 360 times as fast as the machine's.
+    let mut world = World::new(NOON - 180, 360);
     let trail = world.path("trail.json").display().to_string();
     let aws = FakeAws::simulation(&mut world, &["--cloudtrail", &trail]);
     let dimensions = "[[dimension]]\nname = \"requests\"\n[[dimension]]\nname = \"gigabytes\"\n[[dimension]]\nname = \
@@ -30,6 +30,17 @@ fn a_run_reconciles_with_what_aws_wrote_of_it() {
     assert_eq!((ran.code, &found["cloudtrail"]["matched"]), (0, &json!(2)), "{found:#}");
     assert_eq!(found["cloudtrail"]["units"]["requests"], json!({ "ours": 2000, "aws": 2000 }), "{found:#}");
     assert!(found["cloudtrail"]["repeated"].as_u64() >= Some(1), "the lost answer was asked for again: {found:#}");
+
+    // What was measured, as a table that another instance would take; this one would count it once more under these keys.
+    let table = world.path("measured.csv").display().to_string();
+    assert_eq!(world.run(&["export", "--month", "2026-11", "-o", &table]).code, 0);
+    let text = fs::read_to_string(&table).unwrap();
+    assert!(text.contains(",requests,2000,export 2026-11-21T11:00:00Z requests,,"), "{text}");
+    let ran = world.run(&["import", &table, "--dry-run", "--json"]);
+    let sums = json!([{ "dimension": "gigabytes", "rows": 1, "quantity": "3.5" },
+                      { "dimension": "requests", "rows": 1, "quantity": "2000" }]);
+    assert_eq!((ran.code, &ran.json()["dimensions"]), (0, &sums), "{ran:?}");
+    assert_eq!(world.run(&["export", "--to", "2026-11-21T11:00:00Z"]).stdout.lines().count(), 1, "the heading");
 
     // Tampered with: a unit less, and then not there at all.
     let text = fs::read_to_string(&trail).unwrap();

@@ -170,6 +170,25 @@ pub const LESSONS: &[Lesson] = &[
         files: &[SOCKET, CONFIG],
     },
     Lesson {
+        verb: "evidence",
+        group: Group::Asking,
+        exits: &[
+            (exit::FINE, "written; with check: it holds, and every head fits"),
+            (exit::REFUSED, "with check: it was changed, and where; or it cannot be written or read"),
+            NO_AGENT,
+            BAD_CONFIG,
+        ],
+        examples: &[
+            ("A month, into a file", "meterd evidence --month 2026-11 -o november.jsonl"),
+            ("Does it hold?", "meterd evidence check november.jsonl"),
+            (
+                "Does it fit what the agent wrote into the journal day by day?",
+                "meterd evidence check november.jsonl --anchor journal.txt",
+            ),
+        ],
+        files: &[SOCKET, STATE, CONFIG],
+    },
+    Lesson {
         verb: "settle",
         group: Group::Operating,
         exits: &DECIDED,
