@@ -333,12 +333,11 @@ impl<'a> Trail<'a> {
 impl Comparison {
     /// Compares one of ours, or none, with all that AWS has there.
     fn judge(&mut self, bucket: &Bucket, own: Option<&Own>, mut shown: Vec<Shown>) {
-        // The one with our id is ours; whatever else AWS has there came from somebody else.
-        shown
-            .sort_by_key(|shown| shown.record_id.is_none() || shown.record_id != own.and_then(|o| o.record_id.clone()));
-        let mut shown = shown.into_iter();
         if let Some(own) = own {
-            let aws = shown.next();
+            // The one with our id is ours, or one of which either side does not know it; another one somebody else sent.
+            let same = shown.iter().position(|shown| shown.record_id.is_some() && shown.record_id == own.record_id);
+            let unnamed = || shown.iter().position(|shown| shown.record_id.is_none() || own.record_id.is_none());
+            let aws = same.or_else(unnamed).map(|at| shown.remove(at));
             let ours = own.is_accepted().then_some(own.quantity);
             let found = match (ours, &aws) {
                 (Some(ours), Some(aws)) if ours == aws.quantity => Some(Found::Matched),

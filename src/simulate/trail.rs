@@ -81,7 +81,7 @@ impl Trail {
     pub fn planted(&mut self, record: &Record, now: Timestamp) {
         let request = json!({
             "productCode": record.product_code, "timestamp": shown(record.timestamp), "usageDimension": record.dimension,
-            "usageQuantity": record.quantity, "customerAWSAccountId": record.customer,
+            "usageQuantity": record.quantity, "customerAWSAccountId": record.customer, "licenseArn": record.license,
         });
         let answer = Ok(json!({ "meteringRecordId": record.metering_record_id }));
         self.event("MeterUsage", now, &record.instance, request, answer, "planted");

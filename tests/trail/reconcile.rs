@@ -121,6 +121,16 @@ fn each_kind_of_difference_is_told_by_hour_and_dimension() {
     let (code, found) = reconciled(&world, "records.jsonl", &["--cloudtrail", &twice]);
     assert_eq!((code, counts(&found["cloudtrail"])), (1, [3, 0, 1, 0]), "{found:#}");
 
+    // Nor is one that somebody else sent, where ours is not there, though it has the same units.
+    let instead = tampered(&world, |events| {
+        events
+            .iter_mut()
+            .filter(|event| is_of(event, "id-12"))
+            .for_each(|event| event["responseElements"]["meteringRecordId"] = json!("id-else"));
+    });
+    let (code, found) = reconciled(&world, "records.jsonl", &["--cloudtrail", &instead]);
+    assert_eq!((code, counts(&found["cloudtrail"])), (1, [2, 1, 1, 0]), "{found:#}");
+
     // Units are whole: half of one is not rounded to anything.
     let half = tampered(&world, |events| {
         events
