@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::fake_aws::FakeAws;
-use crate::world::{World, wait_for, wait_until};
+use crate::world::{DIMENSIONS, NOON, World, wait_for, wait_until};
 
 fn hour(text: &str) -> Hour {
     Timestamp::parse(text).unwrap().hour()
@@ -115,26 +115,27 @@ fn a_head_finds_a_file_that_was_made_anew() {
 
 #[test]
 fn the_agent_tells_its_journal_once_a_day_and_a_file_fits_it() {
-    // 2026-11-21T23:58:00Z, and two minutes later it is the next day.
-    let mut world = World::new(1_795_305_480, 360);
+    // A day of this clock takes a minute of the machine's: whichever hour the usage comes in, its day ends in time.
+    let mut world = World::new(NOON, 1440);
     let aws = FakeAws::simulation(&mut world, &[]);
-    world.configure(&aws.url(), crate::world::DIMENSIONS, "", "[hour]\ngrace = \"0s\"\n");
+    world.configure(&aws.url(), DIMENSIONS, "", "[hour]\ngrace = \"0s\"\n");
     let agent = world.start();
-    assert_eq!(agent.tell(r#"{"dimension":"requests","quantity":2000,"at":"2026-11-21T23:58:00Z"}"#)["ok"], true);
-    let heads = || -> Vec<String> {
-        let log = fs::read_to_string(world.path("agent.log")).unwrap();
-        log.lines().filter(|line| Head::read(line).is_some()).map(str::to_owned).collect()
-    };
-    let line = wait_for("the head of the day", || heads().first().cloned());
+    assert_eq!(agent.tell(r#"{"dimension":"requests","quantity":2000}"#)["ok"], true);
     wait_until("it is accepted", || agent.status()["records"]["accepted"].as_u64() >= Some(1));
+    let heads = || -> Vec<(String, Head)> {
+        let log = fs::read_to_string(world.path("agent.log")).unwrap();
+        log.lines().filter_map(|line| Some((line.to_owned(), Head::read(line)?))).collect()
+    };
+    let (line, _) = wait_for("the head of the day", || heads().first().cloned());
     agent.stop();
-    // A start says it once more, the same.
+    // A start says it once more; of one day always the same.
+    let before = heads().len();
     let agent = world.start();
-    let of_that_day = |head: &Head| head.through == Head::read(&line).unwrap().through;
-    let told = || heads().iter().filter_map(|line| Head::read(line)).filter(of_that_day).collect::<Vec<_>>();
-    // By its clock it is the same day for minutes.
-    wait_until("it is told again", || told().len() >= 2);
-    assert!(told().iter().all(|head| Some(head) == Head::read(&line).as_ref()), "{:?}", heads());
+    wait_until("a start tells it", || heads().len() > before);
+    let told = heads();
+    for (line, head) in &told {
+        assert!(told.iter().all(|(_, other)| other.through != head.through || other == head), "{line}: {told:?}");
+    }
 
     let name = world.path("november.jsonl").display().to_string();
     let ran = world.run(&["evidence", "--month", "2026-11", "-o", &name]);

@@ -21,8 +21,8 @@ fn a_run_reconciles_with_what_aws_wrote_of_it() {
     aws.fault(&json!({ "kind": "accept_and_lose_reply", "dimension": "requests", "dry_run": false, "times": 1 }));
     aws.fault(&json!({ "kind": "throttle", "dimension": "gigabytes", "dry_run": false, "times": 1 }));
     let agent = world.start();
-    assert_eq!(agent.tell(r#"{"dimension":"requests","quantity":2000}"#)["ok"], true);
-    assert_eq!(agent.tell(r#"{"dimension":"gigabytes","quantity":"3.5"}"#)["ok"], true);
+    let both = r#"[{"dimension":"requests","quantity":2000},{"dimension":"gigabytes","quantity":"3.5"}]"#;
+    assert_eq!(agent.tell(both)["ok"], true);
     wait_until("both are accepted", || agent.status()["records"]["accepted"] == 2);
 
     let ran = world.run(&["reconcile", "--json", "--cloudtrail", &trail]);
@@ -35,7 +35,7 @@ fn a_run_reconciles_with_what_aws_wrote_of_it() {
     let table = world.path("measured.csv").display().to_string();
     assert_eq!(world.run(&["export", "--month", "2026-11", "-o", &table]).code, 0);
     let text = fs::read_to_string(&table).unwrap();
-    assert!(text.contains(",requests,2000,export 2026-11-21T11:00:00Z requests,,"), "{text}");
+    assert!(text.contains(",requests,2000,export 2026-11-21T"), "{text}");
     let ran = world.run(&["import", &table, "--dry-run", "--json"]);
     let sums = json!([{ "dimension": "gigabytes", "rows": 1, "quantity": "3.5" },
                       { "dimension": "requests", "rows": 1, "quantity": "2000" }]);
