@@ -1,9 +1,9 @@
 //! Customers of a SaaS product: their usage, customer by customer, in as little memory as many of them ask for.
 //!
 //! A customer's hour is measured, sealed and billed by the very rules that an instance's is: it is laid out as the state
-//! of an instance ([`seal`]). What differs is how it is kept. Open hours are one row for each customer, dimension and
+//! of an instance (`seal`). What differs is how it is kept. Open hours are one row for each customer, dimension and
 //! hour; what is sealed and was never sent is as short ([`Fresh`]). A record that is about to be sent, or that waits for a
-//! person, becomes one like any other ([`sent`]).
+//! person, becomes one like any other (`sent`).
 //!
 //! A customer is a number (see [`crate::entry::AccountId`]). One that is known without a licence learns its first one:
 //! hours that are open then go out with it, those that are sealed without; so no hour of a customer is ever sent both ways.
