@@ -234,6 +234,13 @@ pub struct SealedRow {
     pub spill: Option<Carry>,
 }
 
+impl SealedRow {
+    /// The record that it makes, of this hour.
+    pub fn key_in(&self, hour: Hour) -> RecordKey {
+        RecordKey::of_customer(self.account, hour, self.dimension)
+    }
+}
+
 /// Part of an hour's close: all that some customers have in it, in the order of their numbers. Nothing more counts in the
 /// hour from the first part on; the [`super::Seal`] behind the last one closes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -100,6 +100,9 @@ fn the_examples_in_the_help_work() {
     for verb in ["status", "doctor", "attribution"] {
         work(verb, &[0, 1]);
     }
+    // This product has no customers, and nobody here a queue: what the verb does is in tests of its own.
+    tried += examples(&world, "customers").len();
+    assert_eq!(world.run(&["customers", "add", "123456789012"]).code, 1);
     // There is no other instance: tests of copies are elsewhere.
     for verb in ["adopt", "discard"] {
         work(verb, &[1]);

@@ -5,13 +5,14 @@
 
 mod aws;
 mod life;
+mod register;
 mod rules;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws::Aws;
-use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
+use meterd::config::{Late, Measure, Offset, Round, UnknownCustomers, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::disk::RealDisk;
 use meterd::engine::{Engine, NewIncrement, Options, Refusal, SAAS, Sending};
@@ -39,6 +40,8 @@ struct World {
     aws: Aws,
     judge_clock: bool,
     rules: Vec<Rules>,
+    unknown_customers: UnknownCustomers,
+    zero_records: ZeroRecords,
     under_way: Vec<Call>,
 }
 
@@ -68,7 +71,9 @@ impl World {
     fn with(rules: Vec<Rules>) -> World {
         let dir = tempfile::tempdir().unwrap();
         let (engine, aws, judge_clock, under_way) = (None, Aws::default(), false, Vec::new());
-        let mut world = World { dir, engine, now: NINE, aws, judge_clock, rules, under_way };
+        let (unknown_customers, zero_records) = (UnknownCustomers::Auto, ZeroRecords::Off);
+        let mut world =
+            World { dir, engine, now: NINE, aws, judge_clock, rules, unknown_customers, zero_records, under_way };
         world.restart();
         world
     }
@@ -84,7 +89,8 @@ impl World {
             dimensions: self.rules.clone(),
             window: HOUR * 24,
             late: Late::CarryForward,
-            zero_records: ZeroRecords::Off,
+            zero_records: self.zero_records,
+            unknown_customers: self.unknown_customers,
             region: None,
             grace: MINUTE,
             offset: Offset::Fixed(MINUTE),

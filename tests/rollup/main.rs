@@ -12,7 +12,7 @@ mod times;
 mod waiting;
 mod world;
 
-use meterd::config::{Late, Measure, Round, ZeroRecords};
+use meterd::config::{Late, Measure, Round, UnknownCustomers, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::entry::{DimensionId, Entry, Increment, Peer, Rules, Run, Setup, Usage};
 use meterd::hour::{Hour, Timestamp};
@@ -53,6 +53,7 @@ pub fn setup(dimensions: &[Rules], at: Timestamp) -> Setup {
         window_ms: 6 * 3600 * 1000,
         late: Late::CarryForward,
         zero_records: ZeroRecords::Off,
+            unknown_customers: UnknownCustomers::Auto,
         region: None,
     }
 }
@@ -66,7 +67,7 @@ pub fn tag(value: &str) -> Tags {
 pub fn add(state: &mut State, dimension: u16, quantity: &str, tags: Tags, at: Option<Timestamp>, now: Timestamp) {
     let id = DimensionId(dimension);
     let measure = state.dimension(id).unwrap().rules.measure;
-    let placed = state.place(measure, at, now).expect("an hour to count in");
+    let placed = state.place(None, measure, at, now).expect("an hour to count in");
     let quantity = quantity.parse::<Amount>().unwrap().millionths() as u64;
     let (hour, late) = (placed.hour, placed.late);
     let run = if tags.is_empty() && at.is_none() && !late {

@@ -3,7 +3,8 @@
 //! From the first part on nothing more counts in the hour, so a crash between two parts changes nothing: the rest of them
 //! follows with what they have in common, and a seal of no dimension ends the row.
 
-use std::iter;
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter::{self, Peekable};
 
 use super::super::State;
 use super::super::state::{DimensionState, RecordState, Totals};
@@ -12,7 +13,8 @@ use super::{Customers, Left, Sealing};
 use crate::config::ZeroRecords;
 use crate::decimal::Amount;
 use crate::entry::{
-    AccountId, Allocation, DimensionId, Fresh, InCommon, RecordKey, Request, SealedPart, SealedRow, share_bytes,
+    AccountId, Allocation, DimensionId, Fresh, InCommon, RecordKey, Request, SealedDimension, SealedPart, SealedRow,
+    share_bytes,
 };
 use crate::hour::{Hour, Timestamp};
 use crate::tags::Tags;
@@ -37,29 +39,13 @@ impl State {
         let mut desk = self.desk()?;
         let mut part = SealedPart { hour, at, common, through: after, rows: Vec::new() };
         let mut shares = 0;
-        for account in customers.concerned(hour, AccountId(after.0 + 1)) {
+        for account in self.concerned(hour, AccountId(after.0 + 1)) {
+            desk.zero_records = self.zero_records_of(account);
             customers.lay(&mut desk, account, hour);
             let seal = desk.close(hour, hour, at, early)?;
             for sealed in seal.dimensions {
-                let record = sealed.record.map(|mut record| {
-                    within_a_call(&mut record.request);
-                    shares += record.request.allocations.len();
-                    Fresh::of(record)
-                });
-                let spill = sealed.spill.map(|mut spill| {
-                    spill.from = RecordKey::of_customer(account, hour, sealed.dimension);
-                    spill
-                });
-                part.rows.push(SealedRow {
-                    account,
-                    dimension: sealed.dimension,
-                    usage: sealed.usage,
-                    included: sealed.included,
-                    rounded: sealed.rounded,
-                    kept: sealed.kept,
-                    record,
-                    spill,
-                });
+                shares += sealed.record.as_ref().map_or(0, |record| record.request.allocations.len());
+                part.rows.push(row(account, hour, sealed));
             }
             part.through = account;
             if part.rows.len() >= ROWS_MAX || shares >= SHARES_MAX {
@@ -67,6 +53,39 @@ impl State {
             }
         }
         (part.through > after).then_some(part)
+    }
+
+    /// What closes the hours up to `through` for one customer alone, stamped with `moment`: what it has in them, and what
+    /// is on its way into its next record. No level goes on, for there is no next hour.
+    pub fn seal_customer(
+        &self,
+        account: AccountId,
+        through: Hour,
+        at: Timestamp,
+        moment: Timestamp,
+    ) -> Option<Vec<SealedPart>> {
+        let (customers, mut desk) = (self.customers()?, self.desk()?);
+        let open = customers.open.keys().filter(|(hour, of, _)| *of == account && *hour <= through);
+        let mut hours: BTreeSet<Hour> = open.map(|(hour, _, _)| *hour).collect();
+        hours.extend(Some(through).filter(|hour| !self.has_closed(account, *hour) && *hour >= self.first_open()));
+        let (mut parts, mut first) = (Vec::new(), true);
+        for hour in hours {
+            if std::mem::take(&mut first) {
+                customers.lay(&mut desk, account, hour);
+            } else {
+                customers.lay_open(&mut desk, account, hour);
+            }
+            let seal = desk.close(hour, hour, at, Some(moment))?;
+            desk.apply_seal(&seal);
+            let common = InCommon { timestamp: hour.stamp(Some(moment)), product_code: self.product_code.clone() };
+            let ended = |mut row: SealedRow| {
+                row.kept.level = None;
+                row
+            };
+            let rows = seal.dimensions.into_iter().map(|sealed| ended(row(account, hour, sealed))).collect();
+            parts.push(SealedPart { hour, at, common, through: account, rows });
+        }
+        Some(parts)
     }
 
     /// An instance with these rules and no usage, for a customer's to be laid on.
@@ -115,7 +134,7 @@ impl State {
         finished
     }
 
-    fn apply_row(&mut self, part: &SealedPart, row: &SealedRow, finished: &mut Vec<RecordState>) {
+    pub(super) fn apply_row(&mut self, part: &SealedPart, row: &SealedRow, finished: &mut Vec<RecordState>) {
         let Some(dimension) = self.dimensions.get_mut(usize::from(row.dimension.0)) else { return };
         dimension.totals.sealed += row.usage;
         dimension.totals.included += row.included;
@@ -136,8 +155,10 @@ impl State {
                 // What does not fit into a record that waits for a person waits with it.
                 (held.spill, left.carry) = (row.spill.clone(), Vec::new());
                 self.records.insert(key, held);
+            } else if self.withholds(row.account) {
+                self.withhold(key, fresh.clone());
             } else {
-                customers.fresh.insert(key, fresh.clone());
+                self.customers_mut().fresh.insert(key, fresh.clone());
             }
             let took = fresh.rest.as_ref().map_or(&[][..], |rest| &rest.took);
             self.take_over(took, part.hour, finished);
@@ -158,8 +179,11 @@ impl State {
                 dimension.totals.lost += open.usage();
             }
         }
-        let fresh = &customers.fresh;
-        customers.common.retain(|hour, _| fresh.range(first_of(*hour)..).next().is_some_and(|(k, _)| k.hour == *hour));
+        let (fresh, waiting) = (&customers.fresh, self.more.register.as_ref().map(|register| register.waiting_map()));
+        let any = |all: &BTreeMap<RecordKey, Fresh>, hour: Hour| {
+            all.range(first_of(hour)..).next().is_some_and(|(key, _)| key.hour == hour)
+        };
+        customers.common.retain(|hour, _| any(fresh, *hour) || waiting.is_some_and(|waiting| any(waiting, *hour)));
     }
 }
 
@@ -168,28 +192,45 @@ fn first_of(hour: Hour) -> RecordKey {
     RecordKey { hour, dimension: DimensionId(0), generation: 0 }
 }
 
-impl Customers {
-    /// The customers from a number on that `hour` may be about, in order.
+impl State {
+    /// The customers from a number on that `hour` may be about, in order: not those for whom it is closed already.
     fn concerned(&self, hour: Hour, from: AccountId) -> impl Iterator<Item = AccountId> {
-        let first = (hour, from, DimensionId(0));
-        let mut open =
-            self.open.range(first..=(hour, AccountId::MAX, DimensionId(u16::MAX))).map(|(key, _)| key.1).peekable();
-        let left = self.left.range((from, DimensionId(0))..);
-        let comes = |left: &Left| !left.carry.is_empty() || left.kept.level.is_some();
-        let mut left = left.filter(move |(_, left)| comes(left)).map(|(key, _)| key.0).peekable();
-        iter::from_fn(move || {
-            let next = [open.peek(), left.peek()].into_iter().flatten().min().copied()?;
-            while open.next_if_eq(&next).is_some() {}
-            while left.next_if_eq(&next).is_some() {}
+        let mut rows: Vec<Peekable<Box<dyn Iterator<Item = AccountId> + '_>>> = Vec::new();
+        if let Some(customers) = self.customers() {
+            let last = (hour, AccountId::MAX, DimensionId(u16::MAX));
+            let open = customers.open.range((hour, from, DimensionId(0))..=last).map(|(key, _)| key.1);
+            let comes = |left: &Left| !left.carry.is_empty() || left.kept.level.is_some();
+            let left = customers.left.range((from, DimensionId(0))..).filter(move |(_, left)| comes(left));
+            rows.push((Box::new(open) as Box<dyn Iterator<Item = AccountId>>).peekable());
+            rows.push((Box::new(left.map(|(key, _)| key.0)) as Box<dyn Iterator<Item = AccountId>>).peekable());
+        }
+        if let Some(register) = self.register().filter(|_| self.zero_records == ZeroRecords::All) {
+            rows.extend(register.reporters(from).map(Iterator::peekable));
+        }
+        let in_order = iter::from_fn(move || {
+            let next = rows.iter_mut().filter_map(|row| row.peek().copied()).min()?;
+            for row in &mut rows {
+                while row.next_if_eq(&next).is_some() {}
+            }
             Some(next)
-        })
+        });
+        in_order.filter(move |account| !self.has_closed(*account, hour))
     }
+}
 
-    /// Lays what a customer has in `hour` out on the desk.
-    pub(super) fn lay(&self, desk: &mut State, account: AccountId, hour: Hour) {
+impl Customers {
+    /// Lays what a customer has in `hour` out on the desk, where nothing else lies.
+    fn lay_open(&self, desk: &mut State, account: AccountId, hour: Hour) {
         for (id, dimension) in (0..).map(DimensionId).zip(&mut desk.dimensions) {
             dimension.open.clear();
             dimension.open.extend(self.open.get(&(hour, account, id)).map(|open| (hour, open.hour())));
+        }
+    }
+
+    /// The same with what the customer's hours before it hand on.
+    pub(super) fn lay(&self, desk: &mut State, account: AccountId, hour: Hour) {
+        self.lay_open(desk, account, hour);
+        for (id, dimension) in (0..).map(DimensionId).zip(&mut desk.dimensions) {
             let left = self.left.get(&(account, id));
             let kept = left.map(|left| &left.kept);
             dimension.remainder = kept.map(|kept| Tagged::of(&kept.remainder)).unwrap_or_default();
@@ -198,6 +239,28 @@ impl Customers {
             dimension.carry.clear();
             dimension.carry.extend(left.iter().flat_map(|left| left.carry.iter().cloned()));
         }
+    }
+}
+
+/// A dimension's close as a customer's.
+fn row(account: AccountId, hour: Hour, sealed: SealedDimension) -> SealedRow {
+    let record = sealed.record.map(|mut record| {
+        within_a_call(&mut record.request);
+        Fresh::of(record)
+    });
+    let spill = sealed.spill.map(|mut spill| {
+        spill.from = RecordKey::of_customer(account, hour, sealed.dimension);
+        spill
+    });
+    SealedRow {
+        account,
+        dimension: sealed.dimension,
+        usage: sealed.usage,
+        included: sealed.included,
+        rounded: sealed.rounded,
+        kept: sealed.kept,
+        record,
+        spill,
     }
 }
 
