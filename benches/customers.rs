@@ -52,7 +52,7 @@ fn options() -> Options {
         window: HOUR * 24,
         late: Late::CarryForward,
         zero_records: ZeroRecords::Off,
-            unknown_customers: UnknownCustomers::Auto,
+        unknown_customers: UnknownCustomers::Auto,
         region: None,
         grace: MINUTE,
         offset: Offset::Fixed(MINUTE),

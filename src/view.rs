@@ -74,7 +74,8 @@ pub struct RecordView {
 }
 
 /// Why a record is held whose customer the register does not know.
-const UNKNOWN_CUSTOMER: &str = "the register of customers does not know this one; sent once it does: meterd customers add";
+const UNKNOWN_CUSTOMER: &str =
+    "the register of customers does not know this one; sent once it does: meterd customers add";
 
 /// The records that something can still happen to, with the name of those that are another instance's.
 pub type Current = Vec<(Option<String>, RecordState)>;
@@ -89,7 +90,10 @@ pub fn current(state: &State) -> Current {
         Some((None, RecordState { phase: Phase::Held, last_error: Some(UNKNOWN_CUSTOMER.to_owned()), ..sealed }))
     });
     let own = state.records.values().map(|record| (None, record.clone()));
-    own.chain(fresh).chain(unknown).chain(state.records_of_others().map(|(name, record)| (Some(name.to_owned()), record))).collect()
+    own.chain(fresh)
+        .chain(unknown)
+        .chain(state.records_of_others().map(|(name, record)| (Some(name.to_owned()), record)))
+        .collect()
 }
 
 /// A share.

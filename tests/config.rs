@@ -13,8 +13,9 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use meterd::config::{
-    Alert, Config, Credentials, Customers, DEFAULT_PATH, Dimension, Gate, HourRules, Included, Instance, Late, Measure, Offset,
-    Overrides, Period, Product, ProductKind, Round, Socket, Source, State, Submit, UnknownCustomers, ZeroRecords,
+    Alert, Config, Credentials, Customers, DEFAULT_PATH, Dimension, Gate, HourRules, Included, Instance, Late, Measure,
+    Offset, Overrides, Period, Product, ProductKind, Round, Socket, Source, State, Submit, UnknownCustomers,
+    ZeroRecords,
 };
 use meterd::decimal::Amount;
 use proptest::prelude::*;

@@ -92,10 +92,7 @@ pub(super) async fn list(query: Option<&str>, core: &Handle) -> Answer {
     match core.ask(|reply| Command::Customers(after, reply)).await {
         Ok(customers) => {
             let more = customers.len() == PAGE;
-            json_answer(
-                StatusCode::OK,
-                &serde_json::json!({ "ok": true, "customers": customers, "more": more }),
-            )
+            json_answer(StatusCode::OK, &serde_json::json!({ "ok": true, "customers": customers, "more": more }))
         }
         Err(_) => stopping(),
     }
@@ -135,7 +132,9 @@ pub(super) async fn resolve(body: &[u8], by: Peer, core: &Handle, aws: Option<&A
     if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
         return bad_request("token is empty, or far too long for a registration token");
     }
-    let Some(aws) = aws else { return not_registered("customers are for SaaS products; this product's kind is \"ami\"") };
+    let Some(aws) = aws else {
+        return not_registered("customers are for SaaS products; this product's kind is \"ami\"");
+    };
     match aws.resolve_customer(&token).await {
         Ok(found) => {
             let told = Told {
@@ -190,10 +189,7 @@ async fn tell(told: Result<Told, String>, by: Peer, core: &Handle) -> Answer {
                 Came::Older => "older",
                 Came::OtherProduct => "other_product",
             };
-            json_answer(
-                StatusCode::OK,
-                &serde_json::json!({ "ok": true, "came": came, "customers": customers }),
-            )
+            json_answer(StatusCode::OK, &serde_json::json!({ "ok": true, "came": came, "customers": customers }))
         }
         Ok(Err(NotRegistered::Log(why))) => not_written(&why),
         Ok(Err(NotRegistered::DoesNotFit(why))) => not_registered(&why),

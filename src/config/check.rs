@@ -37,7 +37,9 @@ pub(super) fn check(raw: Raw, findings: &mut Findings<'_>) -> Config {
         alert: Alert { command: alert_command(raw.alert_command, findings) },
         state: state(raw.state, findings),
         submit: submit(raw.submit, kind, findings),
-        customers: Customers { unknown: findings.or(raw.unknown_customers, UnknownCustomers::Auto, |text| word(&text)) },
+        customers: Customers {
+            unknown: findings.or(raw.unknown_customers, UnknownCustomers::Auto, |text| word(&text)),
+        },
         instance: Instance {
             id: findings.or(raw.instance_id, None, |id| match id.as_str() {
                 "auto" => Ok(None),

@@ -336,7 +336,8 @@ impl<D: Disk> Engine<D> {
         let seal = self.state.open_from.end().plus(self.options.grace).max(now);
         let deadlines = self.state.records.values().filter(|r| r.phase == Phase::Pending && !r.in_flight);
         let fresh = [self.state.fresh_deadline(), self.state.waiting_deadline()].into_iter().flatten();
-        let deadline = deadlines.map(|r| r.deadline(self.state.window)).chain(fresh.map(|(_, deadline)| deadline)).min();
+        let deadline =
+            deadlines.map(|r| r.deadline(self.state.window)).chain(fresh.map(|(_, deadline)| deadline)).min();
         let said = deadlines::Deadlines::next(&self.state, now);
         [deadline, said, self.alive_due(now), self.next_retention(now)].into_iter().flatten().fold(seal, Timestamp::min)
     }

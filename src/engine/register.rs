@@ -122,7 +122,9 @@ impl<D: Disk> Engine<D> {
         let known = before.as_ref().is_some_and(same);
         match told.change {
             Change::Ending if ended => return Ok(Some(false)),
-            Change::Ended if ended && (told.said.is_none() || before.as_ref().is_some_and(|b| b.facts.heard == heard)) => {
+            Change::Ended
+                if ended && (told.said.is_none() || before.as_ref().is_some_and(|b| b.facts.heard == heard)) =>
+            {
                 return Ok(Some(false));
             }
             Change::Ended => {
@@ -138,7 +140,12 @@ impl<D: Disk> Engine<D> {
     }
 
     fn register(&mut self, account: AccountId, facts: Facts, by: Peer, now: Timestamp) -> Result<(), LogError> {
-        tracing::info!(customer = self.shown(account), ending = facts.ending, uid = by.uid, "a customer of the register");
+        tracing::info!(
+            customer = self.shown(account),
+            ending = facts.ending,
+            uid = by.uid,
+            "a customer of the register"
+        );
         self.flush_building(now)?;
         self.record(&Entry::Registered(Registered { at: now, by, account, facts }), Need::Control, now)
     }

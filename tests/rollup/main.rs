@@ -53,7 +53,7 @@ pub fn setup(dimensions: &[Rules], at: Timestamp) -> Setup {
         window_ms: 6 * 3600 * 1000,
         late: Late::CarryForward,
         zero_records: ZeroRecords::Off,
-            unknown_customers: UnknownCustomers::Auto,
+        unknown_customers: UnknownCustomers::Auto,
         region: None,
     }
 }

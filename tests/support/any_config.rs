@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use meterd::config::{
-    Alert, Config, Credentials, Customers, Dimension, Gate, HourRules, Included, Instance, Late, Measure, Offset, Period, Product,
-    ProductKind, Round, Socket, Source, State, Submit, UnknownCustomers, Word, ZeroRecords,
-    limits,
+    Alert, Config, Credentials, Customers, Dimension, Gate, HourRules, Included, Instance, Late, Measure, Offset,
+    Period, Product, ProductKind, Round, Socket, Source, State, Submit, UnknownCustomers, Word, ZeroRecords, limits,
 };
 use meterd::decimal::Amount;
 use proptest::collection::vec;

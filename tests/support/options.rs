@@ -33,7 +33,7 @@ pub fn options(dimensions: Vec<Rules>) -> Options {
         window: HOUR * 6,
         late: Late::CarryForward,
         zero_records: ZeroRecords::Off,
-            unknown_customers: UnknownCustomers::Auto,
+        unknown_customers: UnknownCustomers::Auto,
         region: None,
         grace: Duration::from_secs(60),
         offset: Offset::Fixed(Duration::ZERO),
