@@ -12,7 +12,7 @@ mod times;
 mod waiting;
 mod world;
 
-use meterd::config::{Late, Measure, Round, UnknownCustomers, ZeroRecords};
+use meterd::config::{Late, Measure, Round, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::entry::{DimensionId, Entry, Increment, Peer, Rules, Run, Setup, Usage};
 use meterd::hour::{Hour, Timestamp};
@@ -53,7 +53,6 @@ pub fn setup(dimensions: &[Rules], at: Timestamp) -> Setup {
         window_ms: 6 * 3600 * 1000,
         late: Late::CarryForward,
         zero_records: ZeroRecords::Off,
-        unknown_customers: UnknownCustomers::Auto,
         region: None,
     }
 }

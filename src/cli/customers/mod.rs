@@ -3,7 +3,7 @@
 mod notice;
 
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -125,7 +125,7 @@ fn token_of(given: &str) -> io::Result<String> {
     Ok(token.trim().to_owned())
 }
 
-fn list(socket: &PathBuf, json: bool) -> u8 {
+fn list(socket: &Path, json: bool) -> u8 {
     let mut after = 0;
     loop {
         let page = match page(socket, after) {
@@ -150,7 +150,7 @@ fn list(socket: &PathBuf, json: bool) -> u8 {
     }
 }
 
-fn page(socket: &PathBuf, after: u32) -> Result<Answer, NoAnswer> {
+fn page(socket: &Path, after: u32) -> Result<Answer, NoAnswer> {
     let body = get(socket, &format!("/v1/customers?after={after}"))?;
     serde_json::from_slice(&body).map_err(|e| format!("the agent's answer cannot be read: {e}").into())
 }
@@ -164,7 +164,7 @@ fn line(customer: &CustomerView) -> String {
     on_one_line(&format!("{id}  {state}{since}{license}{products}{waiting}")).into_owned()
 }
 
-fn one(socket: &PathBuf, verb: &str, body: &Value) -> u8 {
+fn one(socket: &Path, verb: &str, body: &Value) -> u8 {
     match post::<Answer>(socket, &format!("/v1/customers/{verb}"), body.to_string()) {
         Ok(answer) if answer.ok => {
             tell(&answer);
@@ -193,7 +193,7 @@ fn tell(answer: &Answer) {
 }
 
 /// All messages are told, also behind one that is unknown or refused.
-fn notify(socket: &PathBuf) -> u8 {
+fn notify(socket: &Path) -> u8 {
     let mut code = exit::FINE;
     for value in serde_json::Deserializer::from_reader(io::stdin().lock()).into_iter::<Value>() {
         let value = match value {
