@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
+use meterd::config::{Late, Measure, Offset, Round, UnknownCustomers, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::disk::RealDisk;
 use meterd::engine::{Engine, NewIncrement, Options, SAAS, Sending};
@@ -52,6 +52,7 @@ fn options() -> Options {
         window: HOUR * 24,
         late: Late::CarryForward,
         zero_records: ZeroRecords::Off,
+        unknown_customers: UnknownCustomers::Auto,
         region: None,
         grace: MINUTE,
         offset: Offset::Fixed(MINUTE),

@@ -1,10 +1,12 @@
 //! Whether metering works, and if not what to do: one view of the engine, for people and programs.
 
 mod attention;
+mod customers;
 mod others;
 mod with_person;
 
 pub use attention::{Attention, SKEW_WARN_MS};
+pub use customers::{CustomersStatus, UnknownStatus};
 
 use std::collections::BTreeMap;
 
@@ -54,6 +56,9 @@ pub struct Status {
     pub refused: BTreeMap<&'static str, u64>,
     /// What is known of AWS.
     pub aws: AwsStatus,
+    /// SaaS products: the register of customers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customers: Option<CustomersStatus>,
     /// Where every unit is.
     pub books: Vec<Books>,
     /// Whether applications should go on.
@@ -195,6 +200,7 @@ pub fn status<D: Disk>(engine: &Engine<D>, policy: &config::Gate, started: Times
             last_error: aws.last_error.clone(),
             clock_skew_ms: aws.clock_skew_ms,
         },
+        customers: engine.options().saas.then(|| customers::status(state, now)),
         gate: gate::gate(engine, policy, started, now).gate.name(),
         attribution: None,
         attention: attention::attention(engine, &books, now),
@@ -235,6 +241,7 @@ pub fn not_ready(
         next_deadlines: Vec::new(),
         refused: BTreeMap::new(),
         aws: AwsStatus { last_success: None, consecutive_failures: 0, last_error: None, clock_skew_ms: None },
+        customers: None,
         gate,
         attribution: None,
         attention: vec![why],
@@ -299,6 +306,7 @@ fn counts(state: &State) -> BTreeMap<&'static str, u64> {
     add(Phase::Discarded, state.ended.discarded);
     state.records.values().for_each(|r| add(r.phase, 1));
     add(Phase::Pending, state.customers().map_or(0, |customers| customers.fresh_count()));
+    add(Phase::Held, state.register().map_or(0, |register| register.waiting_count()));
     state.records_of_others().for_each(|(_, r)| add(r.phase, 1));
     counts
 }

@@ -1,5 +1,7 @@
 //! A record as people and programs see it: what `records --json` prints and `GET /v1/records` answers.
 
+pub mod customers;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::entry::{Buyer, Hold};
 use crate::index::History;
 use crate::rollup::State;
-use crate::rollup::state::RecordState;
+use crate::rollup::state::{Phase, RecordState};
 
 /// One record. Amounts are decimals in usage units, `quantity` is in billed units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +73,10 @@ pub struct RecordView {
     pub instance: Option<String>,
 }
 
+/// Why a record is held whose customer the register does not know.
+const UNKNOWN_CUSTOMER: &str =
+    "the register of customers does not know this one; sent once it does: meterd customers add";
+
 /// The records that something can still happen to, with the name of those that are another instance's.
 pub type Current = Vec<(Option<String>, RecordState)>;
 
@@ -78,8 +84,16 @@ pub type Current = Vec<(Option<String>, RecordState)>;
 pub fn current(state: &State) -> Current {
     let fresh = state.customers().into_iter().flat_map(|customers| customers.fresh());
     let fresh = fresh.filter_map(|(key, _)| Some((None, RecordState::sealed(state.fresh_record(&key)?))));
+    let unknown = state.register().into_iter().flat_map(|register| register.waiting());
+    let unknown = unknown.filter_map(|(key, _)| {
+        let sealed = RecordState::sealed(state.fresh_record(&key)?);
+        Some((None, RecordState { phase: Phase::Held, last_error: Some(UNKNOWN_CUSTOMER.to_owned()), ..sealed }))
+    });
     let own = state.records.values().map(|record| (None, record.clone()));
-    own.chain(fresh).chain(state.records_of_others().map(|(name, record)| (Some(name.to_owned()), record))).collect()
+    own.chain(fresh)
+        .chain(unknown)
+        .chain(state.records_of_others().map(|(name, record)| (Some(name.to_owned()), record)))
+        .collect()
 }
 
 /// A share.

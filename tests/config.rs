@@ -13,8 +13,9 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use meterd::config::{
-    Alert, Config, Credentials, DEFAULT_PATH, Dimension, Gate, HourRules, Included, Instance, Late, Measure, Offset,
-    Overrides, Period, Product, ProductKind, Round, Socket, Source, State, Submit, ZeroRecords,
+    Alert, Config, Credentials, Customers, DEFAULT_PATH, Dimension, Gate, HourRules, Included, Instance, Late, Measure,
+    Offset, Overrides, Period, Product, ProductKind, Round, Socket, Source, State, Submit, UnknownCustomers,
+    ZeroRecords,
 };
 use meterd::decimal::Amount;
 use proptest::prelude::*;
@@ -106,6 +107,7 @@ fn what_is_not_said_has_its_default() {
             zero_records: ZeroRecords::Off,
             calls_in_flight: 1,
         },
+        customers: Customers { unknown: UnknownCustomers::Auto },
         instance: Instance { id: None },
         hour: HourRules { grace: Duration::from_secs(60) },
         gate: Gate { warn_after: hours(1), close_after: None },

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meterd::config::{Late, Measure, Offset, Round, Source, ZeroRecords};
+use meterd::config::{Late, Measure, Offset, Round, Source, UnknownCustomers, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::disk::RealDisk;
 use meterd::engine::{Engine, NewIncrement, NotSettled, Options, Sending};
@@ -85,6 +85,7 @@ impl World {
             window: HOUR * 6,
             late: self.late,
             zero_records: ZeroRecords::Off,
+            unknown_customers: UnknownCustomers::Auto,
             region: self.region.map(str::to_owned),
             grace: MINUTE,
             offset: self.offset,

@@ -18,11 +18,12 @@
 //! `POST /v1/reload` with nothing (or `{}`) has the configuration read again, as SIGHUP does. 200 `{"ok":true}` when it is in
 //! force; 409 `config_refused` with what is wrong, and nothing has changed.
 //!
-//! `POST /v1/seal`: see [`super::ending`].
+//! `POST /v1/seal`: see [`super::ending`]; `/v1/customers` and what is below it: see [`super::customers`].
 
 use std::convert::Infallible;
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
+use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -33,6 +34,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::commands::{Command, Gone, Handle};
+use super::customers;
 use super::ending;
 use super::http::reply::{Answer, JSON, json_answer, refusal, refused, with};
 use super::http::request::{Route, Takes, body, not_found, refused_by_head};
@@ -44,6 +46,7 @@ use crate::engine::{self, Code, Disposal, NotSettled, Refusal};
 use crate::entry::{Buyer, Decision, Peer};
 use crate::hour::{Hour, Timestamp};
 use crate::ingest::listener::peer;
+use crate::submit::aws::Aws;
 use crate::wal::LogError;
 
 /// Longest request in bytes.
@@ -52,13 +55,18 @@ const BODY_BYTES_MAX: usize = 4096;
 /// The description of all this.
 const OPENAPI: &str = include_str!("admin.json");
 
-const ROUTES: [Route; 7] = [
+const ROUTES: [Route; 12] = [
     Route { path: "/v1/settle", takes: Takes::Post },
     Route { path: "/v1/release", takes: Takes::Post },
     Route { path: "/v1/adopt", takes: Takes::Post },
     Route { path: "/v1/discard", takes: Takes::Post },
     Route { path: "/v1/seal", takes: Takes::Both },
     Route { path: "/v1/reload", takes: Takes::Post },
+    Route { path: "/v1/customers", takes: Takes::Get },
+    Route { path: "/v1/customers/add", takes: Takes::Post },
+    Route { path: "/v1/customers/resolve", takes: Takes::Post },
+    Route { path: "/v1/customers/end", takes: Takes::Post },
+    Route { path: "/v1/customers/notify", takes: Takes::Post },
     Route { path: "/v1/openapi.json", takes: Takes::Get },
 ];
 
@@ -158,8 +166,19 @@ impl From<Word> for Decision {
     }
 }
 
+/// What operators' requests go to.
+#[derive(Clone)]
+pub struct Operators {
+    /// The core.
+    pub core: Handle,
+    /// Who reads the configuration again.
+    pub reload: mpsc::Sender<reload::Request>,
+    /// AWS, of a product that has customers.
+    pub aws: Option<Arc<Aws>>,
+}
+
 /// Serves operators until the core is gone.
-pub async fn serve(listener: StdListener, core: Handle, reload: mpsc::Sender<reload::Request>) {
+pub async fn serve(listener: StdListener, operators: Operators) {
     let listener = match UnixListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -170,9 +189,9 @@ pub async fn serve(listener: StdListener, core: Handle, reload: mpsc::Sender<rel
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (core, reload) = (core.clone(), reload.clone());
+                let operators = operators.clone();
                 tokio::task::spawn_local(async move {
-                    if let Err(error) = connection(stream, core, reload).await {
+                    if let Err(error) = connection(stream, operators).await {
                         tracing::debug!(%error, "an operator's connection ended");
                     }
                 });
@@ -185,19 +204,15 @@ pub async fn serve(listener: StdListener, core: Handle, reload: mpsc::Sender<rel
     }
 }
 
-async fn connection(stream: UnixStream, core: Handle, reload: mpsc::Sender<reload::Request>) -> io::Result<()> {
+async fn connection(stream: UnixStream, operators: Operators) -> io::Result<()> {
     let by = peer(&stream)?;
-    let service = service_fn(|request| answer(request, by, &core, &reload));
+    let service = service_fn(|request| answer(request, by, &operators));
     let stream = TokioIo::new(Wire::new(stream, Vec::new()));
     server().serve_connection(stream, service).await.map_err(io::Error::other)
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    by: Peer,
-    core: &Handle,
-    reload: &mpsc::Sender<reload::Request>,
-) -> Result<Answer, Infallible> {
+async fn answer(request: Request<Incoming>, by: Peer, operators: &Operators) -> Result<Answer, Infallible> {
+    let Operators { core, reload, aws } = operators;
     let own = rustix::process::geteuid().as_raw();
     if by.uid != 0 && by.uid != own {
         let message = format!("user {} may not decide: only root and the agent's own user may", by.uid);
@@ -210,6 +225,7 @@ async fn answer(
     match (request.method() == Method::POST, path.as_str()) {
         (false, "/v1/openapi.json") => return Ok(with(StatusCode::OK, JSON, OPENAPI)),
         (false, "/v1/seal") => return Ok(ending::seen(core).await),
+        (false, "/v1/customers") => return Ok(customers::list(request.uri().query(), core).await),
         _ => {}
     }
     let body = match body(request, BODY_BYTES_MAX).await {
@@ -223,6 +239,10 @@ async fn answer(
         "/v1/discard" => dispose(Disposal::Discard, &body, by, core).await,
         "/v1/seal" => ending::seal(&body, by, core).await,
         "/v1/reload" => read_again(&body, reload).await,
+        "/v1/customers/add" => customers::add(&body, by, core).await,
+        "/v1/customers/resolve" => customers::resolve(&body, by, core, aws.as_ref()).await,
+        "/v1/customers/end" => customers::end(&body, by, core).await,
+        "/v1/customers/notify" => customers::notify(&body, by, core).await,
         _ => not_found(&ROUTES),
     })
 }
@@ -278,7 +298,7 @@ async fn dispose(disposal: Disposal, body: &[u8], by: Peer, core: &Handle) -> An
 }
 
 /// SaaS products: whose record it is.
-fn buyer(customer: Option<String>, license: Option<String>) -> Result<Option<Buyer>, String> {
+pub(super) fn buyer(customer: Option<String>, license: Option<String>) -> Result<Option<Buyer>, String> {
     match (customer, license) {
         (None, None) => Ok(None),
         (None, Some(_)) => Err("a license belongs to a customer: say which".into()),

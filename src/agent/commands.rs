@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::reload::Refused;
 use crate::config::Config;
 use crate::doctor::Finding;
-use crate::engine::{self, Code, Disposal, EndSeen, NotSettled, Refusal, Sending, Taken};
+use crate::engine::{self, Came, Code, Disposal, EndSeen, NotRegistered, NotSettled, Refusal, Sending, Taken, Told};
 use crate::entry::{Buyer, Decision, Peer, RecordKey};
 use crate::gate::Gate;
 use crate::hour::Hour;
@@ -19,6 +19,7 @@ use crate::metrics::Figures;
 use crate::status::Status;
 use crate::submit::answer::Reply;
 use crate::view;
+use crate::view::customers::CustomerView;
 use crate::wal::LogError;
 
 /// One request to the core, with where the answer goes.
@@ -97,6 +98,10 @@ pub enum Command {
         /// What it came to.
         reply: oneshot::Sender<Result<engine::Decided, NotSettled>>,
     },
+    /// Who are the customers behind this number?
+    Customers(u32, oneshot::Sender<Vec<CustomerView>>),
+    /// Somebody tells the register of a customer; with what it came to, the customers it is about.
+    Tell(Box<Told>, Peer, oneshot::Sender<Result<(Came, Vec<CustomerView>), NotRegistered>>),
     /// This instance ends.
     End {
         /// Who says so; none where instance metadata does.

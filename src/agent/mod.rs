@@ -13,6 +13,7 @@ pub mod checks;
 pub mod clients;
 pub mod commands;
 pub mod core;
+mod customers;
 mod door;
 pub mod ending;
 pub mod front;

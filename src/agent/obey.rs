@@ -8,7 +8,8 @@ use super::core::Core;
 use super::reload::Refused;
 use crate::config::Config;
 use crate::disk::Disk;
-use crate::engine::{EndSeen, EngineError, NotSettled, Options};
+use crate::engine::{Came, EndSeen, EngineError, NotRegistered, NotSettled, Options};
+use crate::entry::AccountId;
 use crate::gate;
 use crate::hour::Timestamp;
 use crate::ingest::allow::Allowed;
@@ -16,6 +17,7 @@ use crate::ingest::taker;
 use crate::metrics::{Figures, LogFigures};
 use crate::status::{self, Status};
 use crate::view;
+use crate::view::customers::CustomerView;
 use crate::wal::LogError;
 
 impl<D: Disk> Core<'_, D> {
@@ -106,6 +108,19 @@ impl<D: Disk> Core<'_, D> {
                 let _ = reply.send(disposed);
                 poisoned?;
             }
+            Command::Customers(after, reply) => {
+                let _ = reply.send(view::customers::customers(self.engine.state(), after));
+            }
+            Command::Tell(told, by, reply) => {
+                let came = self.engine.tell(&told, by, now);
+                let poisoned = match &came {
+                    Err(NotRegistered::Log(error)) => poison(&Err::<(), _>(error.clone())),
+                    _ => Ok(()),
+                };
+                let _ = reply.send(came.map(|came| self.with_customers(came)));
+                poisoned?;
+                self.front.wiring.sealed.notify_one();
+            }
             Command::End { by, why, reply } => {
                 let ended = self.engine.end(by, &why, now);
                 self.tell_of_the_end(ended, reply, now)?;
@@ -149,6 +164,15 @@ impl<D: Disk> Core<'_, D> {
         }
         let _ = reply.send(done.map_err(Refused::from));
         poisoned
+    }
+
+    fn with_customers(&self, came: Came) -> (Came, Vec<CustomerView>) {
+        let whom: &[AccountId] = match &came {
+            Came::Changed(whom) | Came::Known(whom) => whom,
+            Came::Older | Came::OtherProduct => &[],
+        };
+        let shown = whom.iter().map(|id| view::customers::customer(self.engine.state(), *id)).collect();
+        (came, shown)
     }
 
     /// Has the submitter look at once, and tells how far the end is.

@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::admin;
+use super::admin::{self, Operators};
 use super::alert::Alerting;
 use super::checks;
 use super::commands::{Command, Handle};
@@ -210,9 +210,10 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
     let sealed = Arc::new(Notify::new());
     let (stop, stopping) = watch::channel(false);
     let handle = Handle::new(commands_in, Arc::clone(&waker));
+    let aws = Arc::new(Aws::new(config.submit.clone(), config.product.code.clone(), dummy_key));
     let submitter = Submitter {
         core: handle.clone(),
-        aws: Arc::new(Aws::new(config.submit.clone(), config.product.code.clone(), dummy_key)),
+        aws: Arc::clone(&aws),
         clock: Arc::clone(&clock),
         sealed: Arc::clone(&sealed),
         stop: stopping,
@@ -225,6 +226,7 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
     let alerting = Alerting { core: handle.clone(), clock: Arc::clone(&clock), in_force: in_force.subscribe() };
     let (reload_in, requests) = mpsc::channel(1);
     let own = rustix::process::geteuid().as_raw();
+    let operators = Operators { core: handle.clone(), reload: reload_in, aws: saas.then_some(aws) };
     let reload = Reload { core: handle.clone(), own, load, hangups, requests, in_force };
     let gate = config.gate.clone();
     let (allowed, lists) = watch::channel(Allowed::of(config, own));
@@ -254,7 +256,7 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
             }
             tokio::task::spawn_local(reload.run());
             tokio::task::spawn_local(alerting.run());
-            tokio::task::spawn_local(admin::serve(sockets.admin, handle.clone(), reload_in));
+            tokio::task::spawn_local(admin::serve(sockets.admin, operators));
             http::serve(clients, lists, handle).await;
         });
         // Whatever still waits for AWS or a client has been told already.

@@ -20,7 +20,7 @@ use super::recovery::Recovery;
 use super::reload::Refused;
 use super::run::{RunError, Stage};
 use crate::disk::RealDisk;
-use crate::engine::{Code, Engine, NotSettled, Sending, Tally};
+use crate::engine::{Code, Engine, NotRegistered, NotSettled, Sending, Tally};
 use crate::gate::{self, Gate};
 use crate::hour::{Hour, Timestamp};
 use crate::ingest::taker::{self, NotReady};
@@ -209,6 +209,13 @@ impl Waiting<'_> {
             }
             Command::Dispose { reply, .. } => {
                 let _ = reply.send(Err(NotSettled::Log(LogError::Poisoned(why.as_str().into()))));
+            }
+            // No page has anybody on it: what the log knows is not known yet.
+            Command::Customers(_, reply) => {
+                let _ = reply.send(Vec::new());
+            }
+            Command::Tell(_, _, reply) => {
+                let _ = reply.send(Err(NotRegistered::Log(LogError::Poisoned(why.as_str().into()))));
             }
             Command::End { reply, .. } | Command::CallOff { reply, .. } | Command::EndSeen(reply) => {
                 let _ = reply.send(Err(LogError::Poisoned(why.as_str().into())));

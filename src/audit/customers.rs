@@ -88,7 +88,9 @@ impl Ledger {
 
     pub(super) fn recall_customers(&mut self, hour: Hour, now: Timestamp) {
         let ahead = self.customers.open.split_off(&(hour.next(), AccountId(0), DimensionId(0)));
-        for ((_, account, id), ahead) in ahead {
+        for ((from, account, id), ahead) in ahead {
+            let first = self.register.closed.get(&account).map(|closed| closed.next().min(from));
+            let hour = first.map_or(hour, |first| hour.max(first));
             let measure = self.accounts.get(usize::from(id.0)).map_or(Measure::Sum, |account| account.measure_in(hour));
             match self.customers.open.get_mut(&(hour, account, id)) {
                 Some(sum) => sum.take_back(measure, ahead, now),
@@ -122,7 +124,7 @@ impl Ledger {
         wrong
     }
 
-    fn sealed_row(&mut self, part: &SealedPart, row: &SealedRow, wrong: &mut Vec<String>) {
+    pub(super) fn sealed_row(&mut self, part: &SealedPart, row: &SealedRow, wrong: &mut Vec<String>) {
         let Some(account) = self.accounts.get_mut(usize::from(row.dimension.0)) else {
             wrong.push(format!("dimension number {} is sealed, which nobody has configured", row.dimension.0));
             return;
@@ -164,11 +166,17 @@ impl Ledger {
             ));
         }
         let key = RecordKey::of_customer(row.account, part.hour, row.dimension);
+        let place = match is_held {
+            true => Place::Person,
+            false if self.register.withholds(row.account) => Place::Unknown,
+            false => Place::Pending,
+        };
         let waiting = Waiting {
             value: fresh.value() + waits,
             spill: waits,
-            place: if is_held { Place::Person } else { Place::Pending },
+            place,
             ambiguous: false,
+            fresh: !is_held,
             request: fresh.record(key, &name, &part.common, &Buyer::default()).request,
             counts_in: row.dimension,
         };

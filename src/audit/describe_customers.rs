@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::describe::{Described, Names, describe_as, verdict};
-use crate::entry::{Accounts, BatchAnswered, BatchAttempt, SealedPart};
+use crate::entry::{Accounts, BatchAnswered, BatchAttempt, CustomerEnded, RegisterRule, Registered, SealedPart};
 
 pub(super) fn accounts(accounts: &Accounts) -> Described {
     let who: Vec<String> = accounts.buyers.iter().map(|buyer| buyer.word()).collect();
@@ -50,4 +50,30 @@ pub(super) fn batch_answered(answered: &BatchAnswered, names: &Names) -> Describ
         .collect();
     let fields = json!({ "at": answered.at.to_string(), "request_id": answered.request_id, "records": records });
     describe_as(said.join("; "), fields)
+}
+
+pub(super) fn registered(registered: &Registered) -> Described {
+    let (number, facts) = (registered.account.0, &registered.facts);
+    let ending = if facts.ending { ", whose subscription is about to end" } else { "" };
+    let text = format!("customer number {number} is in the register{ending}, as user {} told", registered.by.uid);
+    let fields = json!({ "at": registered.at.to_string(), "uid": registered.by.uid, "customer_number": number,
+                         "products": facts.products, "identifier": facts.identifier, "agreement": facts.agreement,
+                         "ending": facts.ending, "heard": facts.heard.to_string() });
+    describe_as(text, fields)
+}
+
+pub(super) fn customer_ended(ended: &CustomerEnded, names: &Names) -> Described {
+    let parts: Vec<Value> = ended.parts.iter().map(|part| sealed_part(part, names).fields).collect();
+    let through = ended.through.map(|hour| hour.to_string());
+    let closed = through.as_ref().map_or_else(String::new, |hour| format!(", its hours up to {hour} are closed"));
+    let text = format!("customer number {} has ended, as user {} told{closed}", ended.account.0, ended.by.uid);
+    let fields = json!({ "at": ended.at.to_string(), "uid": ended.by.uid, "customer_number": ended.account.0,
+                         "heard": ended.heard.to_string(), "through": through, "parts": parts });
+    describe_as(text, fields)
+}
+
+pub(super) fn register_rule(rule: &RegisterRule) -> Described {
+    let unknown = rule.unknown.to_string();
+    let text = format!("usage of customers whom the register does not know: {unknown}");
+    describe_as(text, json!({ "at": rule.at.to_string(), "unknown": unknown }))
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::account::{Account, HourSum, is_plain};
 use super::customers::Customers;
+use super::register::Register;
 use super::waiting::{Place, Waiting};
 use crate::decimal::Amount;
 use crate::entry::{
@@ -32,6 +33,7 @@ pub(super) struct Ledger {
     /// What other instances left unsent, by name.
     pub(super) others: BTreeMap<String, Ledger>,
     pub(super) customers: Customers,
+    pub(super) register: Register,
     /// The last increment.
     pub seq: u64,
 }
@@ -45,6 +47,7 @@ impl Ledger {
             instance: state.instance.clone(),
             others,
             customers: Customers::from_state(state),
+            register: Register::from_state(state),
             seq: state.accepted_seq,
             ..Ledger::default()
         };
@@ -73,9 +76,13 @@ impl Ledger {
         for (key, r) in &state.records {
             ledger.records.insert(*key, Waiting::from_state(state, key, r));
         }
-        for (key, _) in state.customers().into_iter().flat_map(|customers| customers.fresh()) {
+        let fresh = state.customers().into_iter().flat_map(|customers| customers.fresh());
+        let unknown = state.register().into_iter().flat_map(|register| register.waiting());
+        let fresh = fresh.map(|(key, _)| (key, Place::Pending)).chain(unknown.map(|(key, _)| (key, Place::Unknown)));
+        for (key, place) in fresh {
             let record = state.fresh_record(&key).map(RecordState::sealed);
-            ledger.records.extend(record.map(|r| (key, Waiting::from_state(state, &key, &r))));
+            let waiting = record.map(|r| Waiting { place, fresh: true, ..Waiting::from_state(state, &key, &r) });
+            ledger.records.extend(waiting.map(|waiting| (key, waiting)));
         }
         ledger
     }
@@ -102,6 +109,10 @@ impl Ledger {
                 let own = self.records.iter_mut().filter(|(key, _)| is_own(key));
                 let others = self.others.values_mut().flat_map(|other| other.records.iter_mut());
                 own.chain(others).for_each(|(_, record)| record.ambiguous = true);
+                for record in self.records.values_mut().filter(|record| record.fresh) {
+                    record.fresh = false;
+                    record.place = if record.place == Place::Unknown { Place::Pending } else { record.place };
+                }
             }
             Entry::Clock(seen) => {
                 if seen.trust == Trust::Confirmed {
@@ -110,7 +121,15 @@ impl Ledger {
             }
             Entry::Released(released) => self.released(released),
             Entry::Answered(answered) => return self.answered(answered.key, &answered.verdict),
-            Entry::Accounts(_) | Entry::BatchAttempt(_) => {}
+            Entry::Accounts(_) => {}
+            Entry::BatchAttempt(attempt) => {
+                for key in &attempt.keys {
+                    self.records.entry(*key).and_modify(|record| record.fresh = false);
+                }
+            }
+            Entry::Registered(registered) => self.registered(registered.account),
+            Entry::CustomerEnded(ended) => return self.customer_ended(ended),
+            Entry::RegisterRule(rule) => self.register_rule(rule.unknown),
             Entry::SealedPart(part) => return self.sealed_part(part),
             Entry::BatchAnswered(answered) => {
                 return answered.records.iter().flat_map(|(key, verdict, _)| self.answered(*key, verdict)).collect();
@@ -137,6 +156,7 @@ impl Ledger {
     }
 
     fn answered(&mut self, key: RecordKey, verdict: &Verdict) -> Vec<String> {
+        self.customer_accepted(&key, verdict);
         let Some(record) = self.records.get_mut(&key) else {
             return vec![format!("an answer for record {key}, which waits for none")];
         };
@@ -281,6 +301,7 @@ impl Ledger {
             spill: waits,
             place,
             ambiguous: false,
+            fresh: false,
             request: record.request.clone(),
             counts_in: record.key.dimension,
         };
@@ -375,7 +396,8 @@ impl Ledger {
                 open: open + account.spill + spill + waits(Place::Carried),
                 pending: waits(Place::Pending),
                 accepted: account.accepted,
-                with_person: waits(Place::Person) + waits(Place::Refused) + set_aside,
+                with_person: waits(Place::Person) + waits(Place::Refused) + waits(Place::Unknown) + set_aside,
+                unknown_customers: waits(Place::Unknown),
                 expired: account.expired,
                 included: account.included,
                 discarded: account.discarded,

@@ -8,6 +8,7 @@ mod describe_customers;
 mod ends;
 mod ledger;
 mod others;
+mod register;
 mod verify;
 mod waiting;
 

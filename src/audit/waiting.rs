@@ -12,6 +12,8 @@ pub(super) enum Place {
     /// With a person, for AWS refused it.
     Refused,
     Person,
+    /// For the register to hear of its customer.
+    Unknown,
     Carried,
 }
 
@@ -22,6 +24,8 @@ pub(super) struct Waiting {
     pub spill: Amount,
     pub place: Place,
     pub ambiguous: bool,
+    /// A customer's that was never sent.
+    pub fresh: bool,
     pub request: Request,
     /// Whose books it stands in: a person may have moved its units to the dimension that was meant.
     pub counts_in: DimensionId,
@@ -43,6 +47,7 @@ impl Waiting {
             spill: r.spill.as_ref().map_or(Amount::ZERO, |spill| spill.value),
             place,
             ambiguous: r.ambiguous,
+            fresh: false,
             request: r.record.request.clone(),
             counts_in: taker.map_or(key.dimension, |(id, _)| id),
         }

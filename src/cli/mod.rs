@@ -8,6 +8,7 @@ pub mod check_config;
 pub mod client;
 pub mod clock_flags;
 pub mod completions;
+pub mod customers;
 pub mod demo;
 pub mod dispose;
 pub mod doctor;
@@ -68,6 +69,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Release(release::Release),
     Reload(reload::Reload),
+    Customers(customers::Customers),
     Adopt(dispose::Adopt),
     Discard(dispose::Discard),
     Scrub(scrub::Scrub),
@@ -111,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Release(args) => release::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Customers(args) => customers::run(&args),
         Command::Adopt(args) => dispose::adopt(&args),
         Command::Discard(args) => dispose::discard(&args),
         Command::Scrub(args) => scrub::run(&args),

@@ -9,8 +9,8 @@ use super::limits::{self, defaults};
 use super::raw::{Items, Raw, RawProduct, RawSocket, RawState, RawSubmit};
 use super::table::{Field, Findings, RawDuration, RawId, RawMode};
 use super::words::Word;
-use super::{Alert, Config, Gate, HourRules, Instance, Offset, Product, ProductKind, Socket, State, Submit};
-use super::{Credentials, Late, ZeroRecords, duration, endpoint, names};
+use super::{Alert, Config, Customers, Gate, HourRules, Instance, Offset, Product, ProductKind, Socket, State, Submit};
+use super::{Credentials, Late, UnknownCustomers, ZeroRecords, duration, endpoint, names};
 
 /// The checked configuration. Where something was refused it stands in `findings` and its default stands in the
 /// result, which the caller then throws away: so everything else is still checked in the same go.
@@ -37,6 +37,9 @@ pub(super) fn check(raw: Raw, findings: &mut Findings<'_>) -> Config {
         alert: Alert { command: alert_command(raw.alert_command, findings) },
         state: state(raw.state, findings),
         submit: submit(raw.submit, kind, findings),
+        customers: Customers {
+            unknown: findings.or(raw.unknown_customers, UnknownCustomers::Auto, |text| word(&text)),
+        },
         instance: Instance {
             id: findings.or(raw.instance_id, None, |id| match id.as_str() {
                 "auto" => Ok(None),

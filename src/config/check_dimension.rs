@@ -90,6 +90,10 @@ fn dimension(
         Field::Absent => Some(Measure::Sum),
         given => findings.or(given, None, |text| word(&text).map(Some)),
     };
+    if let (Some(place), Some(Measure::Uptime), Some(ProductKind::Saas)) = (&measure_place, measure, kind) {
+        let what = "is \"uptime\", which is this agent's own running time and no customer's";
+        findings.refuse(place, Refusal::new(what, "report a sum of seconds for each customer"));
+    }
     let sticky_place = raw.sticky.place();
     let sticky = findings.or(raw.sticky, false, Ok);
     if let (true, Some(place), Some(other)) = (sticky, sticky_place, measure.filter(|m| *m != Measure::Last)) {

@@ -12,7 +12,6 @@ mod endpoint;
 mod error;
 pub mod limits;
 mod names;
-mod not_built;
 mod overrides;
 mod raw;
 pub mod reload;
@@ -31,7 +30,7 @@ use toml::de::DeTable;
 use crate::decimal::Amount;
 pub use error::{ConfigError, ConfigErrors};
 pub use overrides::{DEFAULT_PATH, Overrides};
-pub use words::{Credentials, Late, Measure, Period, ProductKind, Round, Word, ZeroRecords};
+pub use words::{Credentials, Late, Measure, Period, ProductKind, Round, UnknownCustomers, Word, ZeroRecords};
 
 /// The checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +47,8 @@ pub struct Config {
     pub state: State,
     /// How records go to AWS.
     pub submit: Submit,
+    /// SaaS products: who may be billed.
+    pub customers: Customers,
     /// Which instance this is.
     pub instance: Instance,
     /// When an hour ends.
@@ -178,6 +179,13 @@ impl Submit {
     }
 }
 
+/// SaaS products: who may be billed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Customers {
+    /// What becomes of usage of customers whom the register does not know.
+    pub unknown: UnknownCustomers,
+}
+
 /// When in the hour records are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offset {
@@ -222,8 +230,7 @@ impl Config {
         parse_with_lines(text, file_name).map(|(config, _)| config)
     }
 
-    /// Like [`Config::load`], with the environment's overrides, and refuses what this version cannot do yet: what `run`
-    /// starts from and `check-config` judges by.
+    /// Like [`Config::load`], with the environment's overrides: what `run` starts from and `check-config` judges by.
     pub fn load_for_run(path: &Path, overrides: &Overrides) -> Result<Config, ConfigErrors> {
         Config::load_with_lines(path, overrides).map(|(config, _)| config)
     }
@@ -231,7 +238,6 @@ impl Config {
     fn load_with_lines(path: &Path, overrides: &Overrides) -> Result<(Config, raw::KeyLines), ConfigErrors> {
         let file_name = path.display().to_string();
         let (mut config, lines) = parse_with_lines(&read(path, &file_name)?, &file_name)?;
-        ConfigErrors::unless_any(not_built::not_built(&config, &file_name, &lines), ())?;
         overrides.apply(&mut config);
         Ok((config, lines))
     }

@@ -15,6 +15,7 @@ pub(super) struct Raw {
     pub alert_command: Items<String>,
     pub state: RawState,
     pub submit: RawSubmit,
+    pub unknown_customers: Field<String>,
     pub instance_id: Field<String>,
     pub grace: Field<RawDuration>,
     pub warn_after: Field<RawDuration>,
@@ -121,13 +122,27 @@ pub(super) fn read(document: &DeTable<'_>, findings: &mut Findings<'_>) -> Raw {
         zero_records: t.take("zero_records", f),
         calls_in_flight: t.take("calls_in_flight", f),
     });
+    let unknown_customers =
+        section(&mut top, "customers", name("[customers]", "customers."), findings, |t, f| t.take("unknown", f));
     let instance_id = section(&mut top, "instance", name("[instance]", "instance."), findings, |t, f| t.take("id", f));
     let grace = section(&mut top, "hour", name("[hour]", "hour."), findings, |t, f| t.take("grace", f));
     let (warn_after, close_after) = section(&mut top, "gate", name("[gate]", "gate."), findings, |t, f| {
         (t.take("warn_after", f), t.take("close_after", f))
     });
     top.finish(findings);
-    Raw { product, dimensions, socket, alert_command, state, submit, instance_id, grace, warn_after, close_after }
+    Raw {
+        product,
+        dimensions,
+        socket,
+        alert_command,
+        state,
+        submit,
+        unknown_customers,
+        instance_id,
+        grace,
+        warn_after,
+        close_after,
+    }
 }
 
 const fn name(title: &'static str, prefix: &'static str) -> Name {

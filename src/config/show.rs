@@ -71,7 +71,7 @@ fn dimension(dimension: &Dimension) -> Vec<Entry> {
 
 /// All but the product and the dimensions, in the order of the reference.
 fn sections(config: &Config) -> Vec<(&'static str, Vec<Entry>)> {
-    let Config { socket, alert, state, submit, instance, hour, gate, product: _, dimensions: _ } = config;
+    let Config { socket, alert, state, submit, customers, instance, hour, gate, product: _, dimensions: _ } = config;
     let offset = match submit.offset {
         Offset::Auto => "auto".to_owned(),
         Offset::Fixed(offset) => duration::text(offset),
@@ -113,6 +113,7 @@ fn sections(config: &Config) -> Vec<(&'static str, Vec<Entry>)> {
                 ("calls_in_flight", value(i64::from(submit.calls_in_flight))),
             ],
         ),
+        ("customers", vec![("unknown", word(customers.unknown))]),
         ("instance", vec![("id", value(instance.id.as_deref().unwrap_or("auto")))]),
         ("hour", vec![("grace", value(duration::text(hour.grace)))]),
         ("gate", vec![("warn_after", value(duration::text(gate.warn_after))), ("close_after", value(close_after))]),

@@ -110,6 +110,20 @@ pub enum Late {
 }
 words!(Late: CarryForward "carry_forward", Expire "expire");
 
+/// What becomes of usage of customers whom the register does not know.
+#[derive(Default, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownCustomers {
+    /// It waits, as soon as the register has somebody in it; until then it is sent.
+    #[default]
+    Auto,
+    /// It waits.
+    Wait,
+    /// It is sent.
+    Send,
+}
+words!(UnknownCustomers: Auto "auto", Wait "wait", Send "send");
+
 /// Whether hours without usage are reported.
 #[derive(Default, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -117,7 +131,7 @@ pub enum ZeroRecords {
     /// They are not.
     #[default]
     Off,
-    /// Every completed hour of every dimension is.
+    /// Every completed hour of every dimension is, of a SaaS product for every active customer.
     All,
 }
 words!(ZeroRecords: Off "off", All "all");

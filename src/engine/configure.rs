@@ -68,6 +68,7 @@ impl<D: Disk> Engine<D> {
             self.say_what_changes(&setup);
             self.record(&Entry::Setup(setup), Need::Control, now)?;
         }
+        self.configure_register(now)?;
         self.names = names;
         let reported = self.names.iter().filter(|(_, known)| known.not_reported.is_none());
         let mut listed: Vec<&str> = reported.map(|(name, _)| name.as_str()).collect();

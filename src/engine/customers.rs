@@ -7,6 +7,7 @@ use super::{Engine, EngineError};
 use crate::disk::Disk;
 use crate::entry::{AccountId, Accounts, Buyer, Entry, Peer, RecordKey};
 use crate::hour::{Hour, Timestamp};
+use crate::rollup::customers::register::Register;
 use crate::rollup::customers::{Customers, Found};
 use crate::wal::LogError;
 use crate::wal::spares::Need;
@@ -49,6 +50,8 @@ impl<D: Disk> Engine<D> {
                     AccountId::MAX.0
                 )));
             }
+            // One that has ended learns nothing by usage, which is refused.
+            Found::Learns(id) if self.state.has_ended(id) => return Ok(Some(id)),
             Found::Learns(id) | Found::New(id) => id,
         };
         self.refuse_at_the_end()?;
@@ -102,8 +105,10 @@ impl<D: Disk> Engine<D> {
 
     /// Records that were never sent, and whose window has passed.
     pub(super) fn fresh_too_late(&self, now: Timestamp) -> impl Iterator<Item = RecordKey> {
+        let late = move |key: &RecordKey| self.state.deadline_of(key).is_none_or(|deadline| now > deadline);
         let fresh = self.state.customers().into_iter().flat_map(Customers::fresh).map(|(key, _)| key);
-        fresh.take_while(move |key| self.state.deadline_of(key).is_none_or(|deadline| now > deadline))
+        let unknown = self.state.register().into_iter().flat_map(Register::waiting).map(|(key, _)| key);
+        fresh.take_while(late).chain(unknown.take_while(late))
     }
 
     /// Closes `hour` for every customer, part by part; the seal behind them closes it for good.

@@ -183,7 +183,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// This moment by the earlier of AWS's clock and ours: AWS takes no record of what is still to come.
-    fn moment_for_aws(&self, now: Timestamp) -> Timestamp {
+    pub(super) fn moment_for_aws(&self, now: Timestamp) -> Timestamp {
         let ahead =
             self.aws().clock_skew_ms.filter(|_| self.options.judge_clock).map_or(0, |skew| skew.min(0).unsigned_abs());
         now.minus(Duration::from_millis(ahead))

@@ -19,6 +19,7 @@ mod misnamed;
 mod options;
 mod recover;
 mod refused;
+mod register;
 mod release;
 mod retain;
 mod sending;
@@ -37,6 +38,7 @@ pub use failing::Failing;
 pub use misnamed::Misnamed;
 pub use options::Options;
 pub use recover::read_only;
+pub use register::{Came, Change, NotRegistered, Told};
 pub use release::Gone;
 pub use sending::Sending;
 pub use settle::NotSettled;
@@ -333,8 +335,9 @@ impl<D: Disk> Engine<D> {
         }
         let seal = self.state.open_from.end().plus(self.options.grace).max(now);
         let deadlines = self.state.records.values().filter(|r| r.phase == Phase::Pending && !r.in_flight);
-        let fresh = self.state.fresh_deadline().map(|(_, deadline)| deadline);
-        let deadline = deadlines.map(|r| r.deadline(self.state.window)).chain(fresh).min();
+        let fresh = [self.state.fresh_deadline(), self.state.waiting_deadline()].into_iter().flatten();
+        let deadline =
+            deadlines.map(|r| r.deadline(self.state.window)).chain(fresh.map(|(_, deadline)| deadline)).min();
         let said = deadlines::Deadlines::next(&self.state, now);
         [deadline, said, self.alive_due(now), self.next_retention(now)].into_iter().flatten().fold(seal, Timestamp::min)
     }

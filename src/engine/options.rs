@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{self, Config, Offset, ProductKind, ZeroRecords};
+use crate::config::{self, Config, Offset, ProductKind, UnknownCustomers, ZeroRecords};
 use crate::entry::Rules;
 use crate::wal::Purpose;
 
@@ -21,6 +21,8 @@ pub struct Options {
     pub late: config::Late,
     /// See [`config::Submit`].
     pub zero_records: ZeroRecords,
+    /// See [`config::Customers`].
+    pub unknown_customers: UnknownCustomers,
     /// See [`config::Submit`].
     pub region: Option<String>,
     /// How long an hour stays open for usage that is stamped with it.
@@ -53,6 +55,7 @@ impl Options {
             window: config.submit.window,
             late: config.submit.late,
             zero_records: config.submit.zero_records,
+            unknown_customers: config.customers.unknown,
             region: config.submit.region.clone(),
             grace: config.hour.grace,
             offset: config.submit.offset,

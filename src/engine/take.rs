@@ -115,6 +115,7 @@ impl<D: Disk> Engine<D> {
             return Ok(Taken { seq: known.seq, count: 1, duplicates: 1 });
         }
         self.refuse_at_the_end()?;
+        self.refuse_ended(account)?;
         self.room_for_key(&checked)?;
         let cost = Building::cost(&checked.increment);
         self.make_way(peer, cost, now)?;
@@ -149,6 +150,7 @@ impl<D: Disk> Engine<D> {
                         }
                         None => {
                             self.refuse_at_the_end()?;
+                            self.refuse_ended(account)?;
                             self.room_for_key(&checked)?;
                             seq = self.next_seq() + fresh.len() as u64;
                             let checked = once_in(&mut ids_in_array, checked);
@@ -245,7 +247,7 @@ impl<D: Disk> Engine<D> {
         let quantity = self.quantity(measure, new)?;
         let at = new.at.as_deref().map(|text| self.read_at(text, now)).transpose()?;
         let tags = if new.tags.is_empty() { Tags::default() } else { self.tags(measure, new)? };
-        let placed = self.state.place(measure, at, now);
+        let placed = self.state.place(account, measure, at, now);
         let hour = placed.map_or(Hour::default(), |p| p.hour);
         let mut increment = Increment {
             dimension: id,

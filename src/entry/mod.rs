@@ -7,6 +7,7 @@ mod damage;
 mod end;
 mod outcome;
 mod record;
+mod register;
 mod sealed_row;
 mod setup;
 mod time;
@@ -22,6 +23,7 @@ pub use damage::{Damaged, Echo, Echoed};
 pub use end::{CalledOff, End};
 pub use outcome::{Answered, Attempt, Closed, Decision, Ending, FixedAnew, Released, Settled, Verdict};
 pub use record::{Allocation, Carry, Hold, Kept, Record, RecordKey, Request, Seal, SealedDimension, Used};
+pub use register::{CustomerEnded, Facts, RegisterRule, Registered};
 pub use sealed_row::{Fresh, InCommon, Rest, RowMore, SealedPart, SealedRow, share_bytes};
 pub use setup::{Rules, Setup};
 pub use time::{Alive, ClockSeen, Started, Trust};
@@ -77,6 +79,12 @@ pub enum Entry {
     BatchAttempt(BatchAttempt),
     /// After it.
     BatchAnswered(BatchAnswered),
+    /// What the register knows of a customer.
+    Registered(Registered),
+    /// A customer's end.
+    CustomerEnded(CustomerEnded),
+    /// What becomes of customers whom the register does not know.
+    RegisterRule(RegisterRule),
 }
 
 /// Kinds of entries, as they stand in a frame.
@@ -129,6 +137,12 @@ pub mod kind {
     pub const BATCH_ATTEMPT: u8 = 24;
     /// [`super::BatchAnswered`]
     pub const BATCH_ANSWERED: u8 = 25;
+    /// [`super::Registered`]
+    pub const REGISTERED: u8 = 26;
+    /// [`super::CustomerEnded`]
+    pub const CUSTOMER_ENDED: u8 = 27;
+    /// [`super::RegisterRule`]
+    pub const REGISTER_RULE: u8 = 28;
     /// [`crate::rollup::state::RecordState`], in the archive only.
     pub const ARCHIVED: u8 = 200;
 }
@@ -198,6 +212,9 @@ impl Entry {
             Entry::SealedPart(_) => kind::SEALED_PART,
             Entry::BatchAttempt(_) => kind::BATCH_ATTEMPT,
             Entry::BatchAnswered(_) => kind::BATCH_ANSWERED,
+            Entry::Registered(_) => kind::REGISTERED,
+            Entry::CustomerEnded(_) => kind::CUSTOMER_ENDED,
+            Entry::RegisterRule(_) => kind::REGISTER_RULE,
         }
     }
 
@@ -227,6 +244,9 @@ impl Entry {
             Entry::SealedPart(e) => encode(e),
             Entry::BatchAttempt(e) => encode(e),
             Entry::BatchAnswered(e) => encode(e),
+            Entry::Registered(e) => encode(e),
+            Entry::CustomerEnded(e) => encode(e),
+            Entry::RegisterRule(e) => encode(e),
         }
     }
 
@@ -256,6 +276,9 @@ impl Entry {
             kind::SEALED_PART => Entry::SealedPart(decode(payload)?),
             kind::BATCH_ATTEMPT => Entry::BatchAttempt(decode(payload)?),
             kind::BATCH_ANSWERED => Entry::BatchAnswered(decode(payload)?),
+            kind::REGISTERED => Entry::Registered(decode(payload)?),
+            kind::CUSTOMER_ENDED => Entry::CustomerEnded(decode(payload)?),
+            kind::REGISTER_RULE => Entry::RegisterRule(decode(payload)?),
             other => return Err(CodecError::Kind(other)),
         })
     }

@@ -143,6 +143,11 @@ impl SealedRow {
         row
     }
 
+    /// The record that it makes, of this hour.
+    pub fn key_in(&self, hour: Hour) -> RecordKey {
+        RecordKey::of_customer(self.account, hour, self.dimension)
+    }
+
     /// What was measured in the hour.
     pub fn usage(&self) -> Amount {
         let plain = || self.record.as_ref().map_or(Amount::ZERO, Fresh::usage);

@@ -50,6 +50,9 @@ impl State {
             Entry::SealedPart(part) => return self.apply_sealed_part(part),
             Entry::BatchAttempt(attempt) => self.apply_batch_attempt(attempt),
             Entry::BatchAnswered(answered) => return self.apply_batch_answered(answered),
+            Entry::Registered(registered) => self.apply_registered(registered),
+            Entry::CustomerEnded(ended) => return self.apply_customer_ended(ended),
+            Entry::RegisterRule(rule) => self.apply_register_rule(rule),
         }
         Vec::new()
     }

@@ -26,6 +26,8 @@ pub struct Books {
     pub accepted: Amount,
     /// In records that wait for a person or ended with one, and what other instances left unsent.
     pub with_person: Amount,
+    /// Of `with_person`, what waits for the register to hear of its customer. Shown where there is any.
+    pub unknown_customers: Amount,
     /// Given up past the window.
     pub expired: Amount,
     /// Covered by the base price.
@@ -76,6 +78,9 @@ impl Serialize for Books {
         map.serialize_entry("dimension", &self.dimension)?;
         for (name, amount) in self.columns() {
             map.serialize_entry(name, &amount.to_string())?;
+        }
+        if !self.unknown_customers.is_zero() {
+            map.serialize_entry("unknown_customers", &self.unknown_customers.to_string())?;
         }
         map.serialize_entry("balanced", &self.balanced())?;
         map.end()
@@ -145,7 +150,8 @@ impl State {
             open: open + dimension.carry_value() + customers.carry,
             pending: in_records(|r| r.phase == Phase::Pending) + customers.fresh,
             accepted: totals.accepted,
-            with_person: in_records(|r| r.phase.with_person()) + set_aside,
+            with_person: in_records(|r| r.phase.with_person()) + set_aside + customers.unknown,
+            unknown_customers: customers.unknown,
             expired: totals.expired,
             included: totals.included,
             discarded: totals.discarded,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::State;
 use super::customers::Customers;
+use super::customers::register::Register;
 use super::foreign::Parting;
 use crate::entry::{self, CodecError};
 use crate::hour::Timestamp;
@@ -25,6 +26,8 @@ pub struct More {
     pub begun_in_doubt: bool,
     /// Of a SaaS product: its customers.
     pub customers: Option<Box<Customers>>,
+    /// Of a SaaS product: who may be billed.
+    pub register: Option<Box<Register>>,
 }
 
 /// Numbers of sections. A number is never used for anything else, and what stands in it never changes its layout.
@@ -34,6 +37,7 @@ mod number {
     pub(super) const OTHERS: u16 = 11;
     pub(super) const BEGUN_IN_DOUBT: u16 = 12;
     pub(super) const CUSTOMERS: u16 = 30;
+    pub(super) const REGISTER: u16 = 31;
 }
 
 /// As it stands in a checkpoint.
@@ -46,7 +50,7 @@ pub(super) struct Section {
 impl More {
     pub(super) fn sections(&self) -> Result<Vec<Section>, CodecError> {
         // All of them by name, so that a new one cannot be forgotten here.
-        let More { waiting_since, parting, others, begun_in_doubt, customers } = self;
+        let More { waiting_since, parting, others, begun_in_doubt, customers, register } = self;
         let mut sections = Vec::new();
         put(&mut sections, number::WAITING_SINCE, waiting_since)?;
         put(&mut sections, number::PARTING, parting)?;
@@ -54,6 +58,9 @@ impl More {
         put(&mut sections, number::BEGUN_IN_DOUBT, begun_in_doubt)?;
         if let Some(customers) = customers {
             sections.push(Section { number: number::CUSTOMERS, content: entry::encode(&**customers)? });
+        }
+        if let Some(register) = register {
+            sections.push(Section { number: number::REGISTER, content: entry::encode(&**register)? });
         }
         Ok(sections)
     }
@@ -67,6 +74,7 @@ impl More {
                 number::OTHERS => more.others = entry::decode(&content)?,
                 number::BEGUN_IN_DOUBT => more.begun_in_doubt = entry::decode(&content)?,
                 number::CUSTOMERS => more.customers = Some(Box::new(entry::decode::<Customers>(&content)?.whole())),
+                number::REGISTER => more.register = Some(entry::decode(&content)?),
                 other => return Err(CodecError::Section(other)),
             }
         }

@@ -10,7 +10,7 @@ use super::more::More;
 use super::tagged::Tagged;
 use crate::config::{Late, Measure, ZeroRecords};
 use crate::decimal::Amount;
-use crate::entry::{Carry, DimensionId, Peer, Record, RecordKey, Rules, Used};
+use crate::entry::{AccountId, Carry, DimensionId, Peer, Record, RecordKey, Rules, Used};
 use crate::hour::{Hour, Timestamp};
 use crate::tags::Tags;
 
@@ -384,12 +384,19 @@ impl State {
         now.hour().max(self.first_open())
     }
 
-    /// Where usage of moment `at` (default `now`) counts; `None` if its hour is sealed and the measure cannot be taken
+    /// Where usage of moment `at` (default `now`) counts, of a SaaS product's customer or the instance's; `None` if its hour is sealed and the measure cannot be taken
     /// into another one.
-    pub fn place(&self, measure: Measure, at: Option<Timestamp>, now: Timestamp) -> Option<Placed> {
-        let current = self.current_hour(now);
+    pub fn place(
+        &self,
+        of: Option<AccountId>,
+        measure: Measure,
+        at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Placed> {
+        let first_open = of.map_or(self.first_open(), |of| self.first_open_of(of));
+        let current = now.hour().max(first_open);
         let hour = at.map_or(current, |at| at.hour().min(current));
-        if hour >= self.first_open() {
+        if hour >= first_open {
             return Some(Placed { hour, late: false });
         }
         matches!(measure, Measure::Sum | Measure::Count).then_some(Placed { hour: current, late: true })

@@ -33,6 +33,9 @@ pub(super) fn moment(entry: &Entry) -> Option<Timestamp> {
         Entry::SealedPart(e) => Some(e.at),
         Entry::BatchAttempt(e) => Some(e.at),
         Entry::BatchAnswered(e) => Some(e.at),
+        Entry::Registered(e) => Some(e.at),
+        Entry::CustomerEnded(e) => Some(e.at),
+        Entry::RegisterRule(e) => Some(e.at),
         Entry::Started(_) | Entry::Alive(_) | Entry::Clock(_) | Entry::Echo(_) => None,
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{others, with_person};
+use super::{customers, others, with_person};
 use crate::config::Late;
 use crate::disk::Disk;
 use crate::engine::Engine;
@@ -120,6 +120,7 @@ pub(super) fn attention<D: Disk>(engine: &Engine<D>, books: &[Books], now: Times
     }
     aws_attention(engine, now, &mut add);
     with_person::attention(state, &mut add);
+    customers::attention(state, now, &mut add);
     misnamed(engine, now, &mut add);
     if engine.log().slowest_sync() > SYNC_WARN {
         let message = format!("a sync took {} ms; answers wait for it", engine.log().slowest_sync().as_millis());

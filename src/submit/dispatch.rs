@@ -240,7 +240,9 @@ fn candidates(state: &State, now: Timestamp, offset: Duration) -> impl Iterator<
         let over = if stamped < key.hour.last_second() { stamped } else { key.hour.end().plus(offset) };
         over.max(stamped)
     };
-    let known = state.records.values().filter(move |r| r.record.key.account().is_some() && is_sendable(r, state, now));
+    // What a person let go of waits for the register like the rest of its customer's.
+    let is_known = |r: &RecordState| r.record.key.account().is_some_and(|of| r.attempts > 0 || !state.withholds(of));
+    let known = state.records.values().filter(move |r| is_known(r) && is_sendable(r, state, now));
     let known = known.map(move |r| Candidate {
         key: r.record.key,
         product: product_of(r),

@@ -46,6 +46,7 @@ mod outages;
 mod piped;
 mod protocol;
 mod quiet;
+mod register;
 mod reload;
 mod verify;
 mod watching;

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fastrand::Rng;
-use meterd::engine::Sending;
+use meterd::audit;
+use meterd::disk::RealDisk;
+use meterd::engine::{self, Change, Code, NotRegistered, Sending};
+use meterd::entry::{Buyer, Peer};
 use meterd::rollup::state::Phase;
 use meterd::submit::answer::Outcome;
 
@@ -36,17 +39,40 @@ fn live(seed: u64) -> usize {
     let mut told = Told::new();
     let some = |rng: &mut Rng| (0..rng.u64(0..4)).map(|_| customer(rng.u64(..CUSTOMERS))).collect::<BTreeSet<_>>();
     (world.aws.poisoned, world.aws.gone) = (some(&mut rng), some(&mut rng));
+    // In every other life there is a register, which hears of some customers, and of the end of some.
+    let registers = !seed.is_multiple_of(2);
     for _ in 0..STEPS {
+        if registers && rng.u8(..20) == 0 {
+            let change = if rng.u8(..4) == 0 { Change::Ended } else { Change::New };
+            register(&mut world, rng.u64(..CUSTOMERS), change);
+        }
         step(&mut world, &mut rng, &mut told);
     }
-    // All goes well from here on.
+    // All goes well from here on, and everybody is known.
+    for who in 0..if registers { CUSTOMERS } else { 0 } {
+        register(&mut world, who, Change::Updated);
+    }
     for _ in 0..3 {
         world.restart();
         world.pass(HOUR);
         world.drain();
     }
     judge(&mut world, &told);
+    let report = audit::verify(&RealDisk::read_only(world.dir.path())).unwrap();
+    assert!(report.findings.is_empty() && report.recomputed, "{:#?}", report.findings);
     world.aws.calls
+}
+
+/// Nothing but what a customer's licence leaves open is refused.
+fn register(world: &mut World, who: u64, change: Change) {
+    let customer = Some(Buyer::parse(&customer(who), who.is_multiple_of(3).then_some(LICENSE)).unwrap());
+    let told = engine::Told { customer, identifier: None, agreement: None, products: Vec::new(), change, said: None };
+    let now = world.now;
+    match world.engine().tell(&told, Peer::default(), now) {
+        Ok(_) => world.check_books(),
+        Err(NotRegistered::DoesNotFit(_)) => {}
+        Err(error) => panic!("{error}"),
+    }
 }
 
 fn step(world: &mut World, rng: &mut Rng, told: &mut Told) {
@@ -56,7 +82,10 @@ fn step(world: &mut World, rng: &mut Rng, told: &mut Told) {
             // Some have a licence from the start, some learn it.
             let license = (who.is_multiple_of(3) || (who % 3 == 1 && rng.u8(..10) == 0)).then_some(LICENSE);
             let quantity = rng.u64(1..1000);
-            world.add(who, license, DIMENSIONS[dimension], quantity).unwrap();
+            if let Err(refused) = world.add(who, license, DIMENSIONS[dimension], quantity) {
+                assert_eq!(refused.code, Code::BadCustomer, "{}", refused.message);
+                return;
+            }
             *told.entry((who, dimension)).or_default() += quantity;
         }
         40..=44 => world.pass(Duration::from_secs(rng.u64(60..3600))),

@@ -6,6 +6,7 @@
 mod aws;
 mod life;
 mod outages;
+mod register;
 mod rules;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use aws::{Aws, reply};
 use meterd::config::limits::defaults;
-use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
+use meterd::config::{Late, Measure, Offset, Round, UnknownCustomers, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::disk::RealDisk;
 use meterd::engine::{Engine, NewIncrement, Options, Refusal, SAAS, Sending};
@@ -43,6 +44,8 @@ struct World {
     product: &'static str,
     calls_in_flight: u32,
     rules: Vec<Rules>,
+    unknown_customers: UnknownCustomers,
+    zero_records: ZeroRecords,
     under_way: Vec<Call>,
 }
 
@@ -73,7 +76,21 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let (engine, aws, judge_clock, under_way) = (None, Aws::default(), false, Vec::new());
         let (product, calls_in_flight) = ("product", defaults::CALLS_IN_FLIGHT);
-        let mut world = World { dir, engine, now: NINE, aws, judge_clock, product, calls_in_flight, rules, under_way };
+        let (unknown_customers, zero_records) = (UnknownCustomers::Auto, ZeroRecords::Off);
+        let now = NINE;
+        let mut world = World {
+            dir,
+            engine,
+            now,
+            aws,
+            judge_clock,
+            product,
+            calls_in_flight,
+            rules,
+            unknown_customers,
+            zero_records,
+            under_way,
+        };
         world.restart();
         world
     }
@@ -89,7 +106,8 @@ impl World {
             dimensions: self.rules.clone(),
             window: HOUR * 24,
             late: Late::CarryForward,
-            zero_records: ZeroRecords::Off,
+            zero_records: self.zero_records,
+            unknown_customers: self.unknown_customers,
             region: None,
             grace: MINUTE,
             offset: Offset::Fixed(MINUTE),

@@ -203,7 +203,7 @@ fn an_hour_that_is_closed_in_parts_takes_nothing_between_them() {
     state.apply(&sealed);
     // As after a crash between two parts.
     let mut state = Checkpoint::decode(&Checkpoint::encode(&state).unwrap()).unwrap().state;
-    let placed = state.place(Measure::Sum, Some(NINE), at).unwrap();
+    let placed = state.place(None, Measure::Sum, Some(NINE), at).unwrap();
     assert_eq!((placed.hour, placed.late), (hour.next(), true), "nothing more counts in the hour");
     let later = at.plus(MINUTE);
     while let Some(part) = state.seal_part(hour, later, None) {

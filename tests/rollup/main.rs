@@ -66,7 +66,7 @@ pub fn tag(value: &str) -> Tags {
 pub fn add(state: &mut State, dimension: u16, quantity: &str, tags: Tags, at: Option<Timestamp>, now: Timestamp) {
     let id = DimensionId(dimension);
     let measure = state.dimension(id).unwrap().rules.measure;
-    let placed = state.place(measure, at, now).expect("an hour to count in");
+    let placed = state.place(None, measure, at, now).expect("an hour to count in");
     let quantity = quantity.parse::<Amount>().unwrap().millionths() as u64;
     let (hour, late) = (placed.hour, placed.late);
     let run = if tags.is_empty() && at.is_none() && !late {

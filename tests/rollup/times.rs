@@ -78,7 +78,7 @@ fn late_usage_goes_into_the_open_hour_and_is_marked() {
     let record = sealed.dimensions[0].record.as_ref().unwrap();
     assert_eq!((record.request.quantity, record.late), (3, Amount::from_units(3)));
     assert_eq!(record.request.timestamp.to_string(), "2026-11-21T10:59:59Z");
-    let closed = state.place(Measure::Max, Some(NINE), ten);
+    let closed = state.place(None, Measure::Max, Some(NINE), ten);
     assert_eq!(closed, None, "a maximum cannot be moved into another hour");
 }
 
@@ -87,7 +87,7 @@ fn no_clock_opens_a_sealed_hour_again() {
     let mut state = configured(&[rules("requests", Measure::Sum, "1", Round::Carry)]);
     seal(&mut state);
     let set_back = Timestamp::from_seconds(NINE.seconds() - 30 * 24 * 3600);
-    let placed = state.place(Measure::Sum, None, set_back).unwrap();
+    let placed = state.place(None, Measure::Sum, None, set_back).unwrap();
     assert_eq!(placed.hour, state.open_from);
     assert!(!placed.late);
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
+use meterd::config::{Late, Measure, Offset, Round, UnknownCustomers, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::engine::Options;
 use meterd::entry::Rules;
@@ -116,6 +116,7 @@ impl Config {
             window: self.window,
             late: if self.expire { Late::Expire } else { Late::CarryForward },
             zero_records: if self.zero_records { ZeroRecords::All } else { ZeroRecords::Off },
+            unknown_customers: UnknownCustomers::Auto,
             region: None,
             grace: self.grace,
             offset: self.offset,

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use meterd::config::{
-    Alert, Config, Credentials, Dimension, Gate, HourRules, Included, Instance, Late, Measure, Offset, Period, Product,
-    ProductKind, Round, Socket, Source, State, Submit, Word, ZeroRecords, limits,
+    Alert, Config, Credentials, Customers, Dimension, Gate, HourRules, Included, Instance, Late, Measure, Offset,
+    Period, Product, ProductKind, Round, Socket, Source, State, Submit, UnknownCustomers, Word, ZeroRecords, limits,
 };
 use meterd::decimal::Amount;
 use proptest::collection::vec;
@@ -149,6 +149,14 @@ fn gate() -> impl Strategy<Value = Gate> {
     })
 }
 
+/// No customer has a running time.
+fn for_kind(kind: ProductKind, mut dimensions: Vec<Dimension>) -> Vec<Dimension> {
+    for dimension in dimensions.iter_mut().filter(|d| kind == ProductKind::Saas && d.measure == Measure::Uptime) {
+        dimension.measure = Measure::Max;
+    }
+    dimensions
+}
+
 /// Any checked configuration.
 pub fn any_config() -> impl Strategy<Value = Config> {
     let product = ("[-a-zA-Z0-9/=:_.@]{1,255}", word::<ProductKind>());
@@ -158,14 +166,15 @@ pub fn any_config() -> impl Strategy<Value = Config> {
     let command = option::of(("/[a-z]{1,9}", vec("[ -~éß\n\t]{0,9}", 0..3)));
     let command = command.prop_map(|words| words.map_or(Vec::new(), |(first, rest)| [vec![first], rest].concat()));
     let grace = span(&limits::GRACE).prop_map(|grace| HourRules { grace });
-    (rest, dimensions(), socket(), command, state(), instance, grace, gate()).prop_map(
-        |((submit, product), dimensions, socket, command, state, instance, hour, gate)| Config {
+    (rest, dimensions(), socket(), command, state(), instance, grace, (gate(), word::<UnknownCustomers>())).prop_map(
+        |((submit, product), dimensions, socket, command, state, instance, hour, (gate, unknown))| Config {
+            dimensions: for_kind(product.kind, dimensions),
             product,
-            dimensions,
             socket,
             alert: Alert { command },
             state,
             submit,
+            customers: Customers { unknown },
             instance,
             hour,
             gate,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
+use meterd::config::{Late, Measure, Offset, Round, UnknownCustomers, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::engine::Options;
 use meterd::entry::Rules;
@@ -33,6 +33,7 @@ pub fn options(dimensions: Vec<Rules>) -> Options {
         window: HOUR * 6,
         late: Late::CarryForward,
         zero_records: ZeroRecords::Off,
+        unknown_customers: UnknownCustomers::Auto,
         region: None,
         grace: Duration::from_secs(60),
         offset: Offset::Fixed(Duration::ZERO),

@@ -228,6 +228,28 @@ pub const LESSONS: &[Lesson] = &[
         files: &[CONFIG, ADMIN],
     },
     Lesson {
+        verb: "customers",
+        group: Group::Operating,
+        exits: &[
+            DONE,
+            (exit::REFUSED, "the agent or AWS refuses it, or a message is not known, and it says why"),
+            NO_AGENT,
+            (exit::RETRY, "AWS was not reached; worth a retry"),
+            BAD_CONFIG,
+        ],
+        examples: &[
+            ("Who there is", "meterd customers list"),
+            ("One that has subscribed", "meterd customers add 123456789012"),
+            ("Whom a registration token stands for", "echo \"$TOKEN\" | meterd customers resolve -"),
+            ("One whose subscription has ended", "meterd customers end 123456789012"),
+            (
+                "What AWS told through a queue",
+                "aws sqs receive-message --queue-url \"$QUEUE\" | meterd customers notify",
+            ),
+        ],
+        files: &[ADMIN, CONFIG],
+    },
+    Lesson {
         verb: "adopt",
         group: Group::Operating,
         exits: &DECIDED,

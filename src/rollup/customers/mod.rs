@@ -8,6 +8,7 @@
 //! A customer is a number (see [`crate::entry::AccountId`]). One that is known without a licence learns its first one:
 //! hours that are open then go out with it, those that are sealed without; so no hour of a customer is ever sent both ways.
 
+pub mod register;
 mod seal;
 mod sent;
 pub mod sums;
@@ -110,8 +111,7 @@ impl Customers {
 
     /// Finds `buyer`, or the number that it would get.
     pub fn find(&self, buyer: &Buyer) -> Found {
-        let all = (buyer.customer, AccountId(0))..=(buyer.customer, AccountId::MAX);
-        let mut own = self.numbers.range(all).map(|(_, id)| *id);
+        let mut own = self.numbers_of(buyer.customer);
         let license = |id: &AccountId| self.account(*id).and_then(|a| a.license.as_deref());
         let next = AccountId(u32::try_from(self.accounts.len()).unwrap_or(u32::MAX).saturating_add(1));
         let new = if next > AccountId::MAX { Found::TooMany } else { Found::New(next) };
@@ -134,6 +134,29 @@ impl Customers {
         self.accounts.get((id.0 as usize).checked_sub(1)?)
     }
 
+    /// Every customer with its number, but for those of whom damage took who they are.
+    pub fn accounts(&self) -> impl Iterator<Item = (AccountId, Buyer)> {
+        self.accounts_from(AccountId(1))
+    }
+
+    /// Those from a number on.
+    pub fn accounts_from(&self, first: AccountId) -> impl Iterator<Item = (AccountId, Buyer)> {
+        let before = (first.0 as usize).saturating_sub(1);
+        let known = (first.0..).map(AccountId).zip(self.accounts.iter().skip(before));
+        known.filter(|(_, account)| account.customer > 0).map(|(id, _)| (id, self.who(id)))
+    }
+
+    /// The numbers of an account id: one for each of its licences.
+    pub fn numbers_of(&self, customer: u64) -> impl Iterator<Item = AccountId> {
+        self.numbers.range((customer, AccountId(0))..=(customer, AccountId::MAX)).map(|(_, id)| *id)
+    }
+
+    /// Who a customer is, as it is known now.
+    pub fn who(&self, id: AccountId) -> Buyer {
+        let Some(account) = self.account(id) else { return Buyer::default() };
+        Buyer { customer: account.customer, license: account.license.as_deref().map(str::to_owned) }
+    }
+
     /// Whom AWS bills for a customer's records of `hour`.
     pub fn buyer(&self, id: AccountId, hour: Hour) -> Buyer {
         let Some(account) = self.account(id) else { return Buyer::default() };
@@ -153,7 +176,8 @@ impl Customers {
         }
     }
 
-    fn define(&mut self, id: AccountId, buyer: &Buyer, first_open: Hour) {
+    /// `since`: the first hour that a licence holds for which it learns.
+    fn define(&mut self, id: AccountId, buyer: &Buyer, since: Hour) {
         self.given_through(id);
         let Some(account) = (id.0 as usize).checked_sub(1).and_then(|at| self.accounts.get_mut(at)) else { return };
         let license = buyer.license.as_deref().map(Box::from);
@@ -161,7 +185,7 @@ impl Customers {
             *account = Account { customer: buyer.customer, license, since: Hour::default() };
             self.numbers.insert((buyer.customer, id));
         } else if account.license.is_none() {
-            (account.license, account.since) = (license, first_open);
+            (account.license, account.since) = (license, since);
         }
     }
 
@@ -282,10 +306,11 @@ impl State {
     }
 
     pub(super) fn apply_accounts(&mut self, new: &Accounts) {
-        let first_open = self.first_open();
-        let customers = self.customers_mut();
+        // The first of them, of none, makes the log a SaaS product's.
+        self.customers_mut();
         for (number, buyer) in (new.first.0..).zip(&new.buyers) {
-            customers.define(AccountId(number), buyer, first_open);
+            let since = self.licence_from(AccountId(number));
+            self.customers_mut().define(AccountId(number), buyer, since);
         }
     }
 
@@ -315,9 +340,12 @@ impl State {
 
     /// What a clock ahead of its time put into later hours comes back.
     pub(super) fn recall_customers(&mut self, hour: Hour, now: Timestamp) {
+        let firsts: BTreeMap<AccountId, Hour> = self.closed_alone();
         let Some(customers) = self.more.customers.as_deref_mut() else { return };
         let ahead = customers.open.split_off(&(hour.next(), AccountId(0), DimensionId(0)));
-        for ((_, account, id), from) in ahead {
+        for ((ahead, account, id), from) in ahead {
+            // Never into an hour that was closed for this customer.
+            let hour = firsts.get(&account).map_or(hour, |first| hour.max((*first).min(ahead)));
             match customers.open.get_mut(&(hour, account, id)) {
                 Some(into) => into.full().absorb(from.hour(), now),
                 None => {

@@ -3,7 +3,8 @@
 //! From the first part on nothing more counts in the hour, so a crash between two parts changes nothing: the rest of them
 //! follows with what they have in common, and a seal of no dimension ends the row.
 
-use std::iter;
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter::{self, Peekable};
 
 use super::super::State;
 use super::super::state::{DimensionState, RecordState, Totals};
@@ -38,22 +39,13 @@ impl State {
         let mut desk = self.desk()?;
         let mut part = SealedPart { hour, at, common, through: after, rows: Vec::new() };
         let mut shares = 0;
-        for account in customers.concerned(hour, AccountId(after.0 + 1)) {
+        for account in self.concerned(hour, AccountId(after.0 + 1)) {
+            desk.zero_records = self.zero_records_of(account);
             customers.lay(&mut desk, account, hour);
             let seal = desk.close(hour, hour, at, early, None)?;
             for sealed in seal.dimensions {
-                let record = sealed.record.map(|mut record| {
-                    within_a_call(&mut record.request);
-                    shares += record.request.allocations.len();
-                    Fresh::of(record)
-                });
-                let spill = sealed.spill.map(|mut spill| {
-                    spill.from = RecordKey::of_customer(account, hour, sealed.dimension);
-                    spill
-                });
-                let SealedDimension { dimension, usage, included, rounded, kept, .. } = sealed;
-                let more = RowMore { usage, included, rounded, kept, spill };
-                part.rows.push(SealedRow::new(account, dimension, record, more));
+                shares += sealed.record.as_ref().map_or(0, |record| record.request.allocations.len());
+                part.rows.push(row(account, hour, sealed));
             }
             part.through = account;
             if part.rows.len() >= ROWS_MAX || shares >= SHARES_MAX {
@@ -61,6 +53,39 @@ impl State {
             }
         }
         (part.through > after).then_some(part)
+    }
+
+    /// What closes the hours up to `through` for one customer alone, stamped with `moment`: what it has in them, and what
+    /// is on its way into its next record. No level goes on, for there is no next hour.
+    pub fn seal_customer(
+        &self,
+        account: AccountId,
+        through: Hour,
+        at: Timestamp,
+        moment: Timestamp,
+    ) -> Option<Vec<SealedPart>> {
+        let (customers, mut desk) = (self.customers()?, self.desk()?);
+        let open = customers.open.keys().filter(|(hour, of, _)| *of == account && *hour <= through);
+        let mut hours: BTreeSet<Hour> = open.map(|(hour, _, _)| *hour).collect();
+        hours.extend(Some(through).filter(|hour| !self.has_closed(account, *hour) && *hour >= self.first_open()));
+        let (mut parts, mut first) = (Vec::new(), true);
+        for hour in hours {
+            if std::mem::take(&mut first) {
+                customers.lay(&mut desk, account, hour);
+            } else {
+                customers.lay_open(&mut desk, account, hour);
+            }
+            let seal = desk.close(hour, hour, at, Some(moment), None)?;
+            desk.apply_seal(&seal);
+            let common = InCommon { timestamp: hour.stamp(Some(moment)), product_code: self.product_code.clone() };
+            let ended = |mut sealed: SealedDimension| {
+                sealed.kept.level = None;
+                sealed
+            };
+            let rows = seal.dimensions.into_iter().map(|sealed| row(account, hour, ended(sealed))).collect();
+            parts.push(SealedPart { hour, at, common, through: account, rows });
+        }
+        Some(parts)
     }
 
     /// An instance with these rules and no usage, for a customer's to be laid on.
@@ -109,7 +134,7 @@ impl State {
         finished
     }
 
-    fn apply_row(&mut self, part: &SealedPart, row: &SealedRow, finished: &mut Vec<RecordState>) {
+    pub(super) fn apply_row(&mut self, part: &SealedPart, row: &SealedRow, finished: &mut Vec<RecordState>) {
         let Some(dimension) = self.dimensions.get_mut(usize::from(row.dimension.0)) else { return };
         dimension.totals.sealed += row.usage();
         dimension.totals.included += row.included();
@@ -130,8 +155,10 @@ impl State {
                 // What does not fit into a record that waits for a person waits with it.
                 (held.spill, left.carry) = (row.spill().cloned(), Vec::new());
                 self.records.insert(key, held);
+            } else if self.withholds(row.account) {
+                self.withhold(key, fresh.clone());
             } else {
-                customers.fresh.insert(key, fresh.clone());
+                self.customers_mut().fresh.insert(key, fresh.clone());
             }
             let took = fresh.rest.as_ref().map_or(&[][..], |rest| &rest.took);
             self.take_over(took, part.hour, finished);
@@ -152,8 +179,11 @@ impl State {
                 dimension.totals.lost += open.usage();
             }
         }
-        let fresh = &customers.fresh;
-        customers.common.retain(|hour, _| fresh.range(first_of(*hour)..).next().is_some_and(|(k, _)| k.hour == *hour));
+        let (fresh, waiting) = (&customers.fresh, self.more.register.as_ref().map(|register| register.waiting_map()));
+        let any = |all: &BTreeMap<RecordKey, Fresh>, hour: Hour| {
+            all.range(first_of(hour)..).next().is_some_and(|(key, _)| key.hour == hour)
+        };
+        customers.common.retain(|hour, _| any(fresh, *hour) || waiting.is_some_and(|waiting| any(waiting, *hour)));
     }
 }
 
@@ -162,37 +192,56 @@ fn first_of(hour: Hour) -> RecordKey {
     RecordKey { hour, dimension: DimensionId(0), generation: 0 }
 }
 
-impl Customers {
-    /// The customers from a number on that `hour` may be about, in order.
+impl State {
+    /// The customers from a number on that `hour` may be about, in order: not those for whom it is closed already.
     fn concerned(&self, hour: Hour, from: AccountId) -> impl Iterator<Item = AccountId> {
-        let first = (hour, from, DimensionId(0));
-        let mut open =
-            self.open.range(first..=(hour, AccountId::MAX, DimensionId(u16::MAX))).map(|(key, _)| key.1).peekable();
-        let mut left = self.left.range((from, DimensionId(0))..).map(|(key, left)| (key.0, left)).peekable();
-        let comes = |left: &Left| !left.carry.is_empty() || left.kept.level.is_some();
+        let mut rows: Vec<Peekable<Box<dyn Iterator<Item = (AccountId, bool)> + '_>>> = Vec::new();
+        if let Some(customers) = self.customers() {
+            let last = (hour, AccountId::MAX, DimensionId(u16::MAX));
+            let open = customers.open.range((hour, from, DimensionId(0))..=last).map(|(key, _)| (key.1, true));
+            let comes = |left: &Left| !left.carry.is_empty() || left.kept.level.is_some();
+            let left = customers.left.range((from, DimensionId(0))..).map(move |(key, left)| (key.0, comes(left)));
+            rows.push((Box::new(open) as Box<dyn Iterator<Item = (AccountId, bool)>>).peekable());
+            rows.push((Box::new(left) as Box<dyn Iterator<Item = (AccountId, bool)>>).peekable());
+        }
+        if let Some(register) = self.register().filter(|_| self.zero_records == ZeroRecords::All) {
+            let reporters = register.reporters(from);
+            rows.extend(
+                reporters.map(|row| (Box::new(row.map(|id| (id, true))) as Box<dyn Iterator<Item = _>>).peekable()),
+            );
+        }
         // Not further ahead than asked for: most hand on something that waits for usage.
-        iter::from_fn(move || {
+        let in_order = iter::from_fn(move || {
             loop {
-                let next = open.peek().copied().into_iter().chain(left.peek().map(|(of, _)| *of)).min()?;
+                let next = rows.iter_mut().filter_map(|row| row.peek().map(|(id, _)| *id)).min()?;
                 let mut is_concerned = false;
-                while open.next_if_eq(&next).is_some() {
-                    is_concerned = true;
-                }
-                while let Some((_, left)) = left.next_if(|(of, _)| *of == next) {
-                    is_concerned |= comes(left);
+                for row in &mut rows {
+                    while let Some((_, comes)) = row.next_if(|(id, _)| *id == next) {
+                        is_concerned |= comes;
+                    }
                 }
                 if is_concerned {
                     return Some(next);
                 }
             }
-        })
+        });
+        in_order.filter(move |account| !self.has_closed(*account, hour))
     }
+}
 
-    /// Lays what a customer has in `hour` out on the desk.
-    pub(super) fn lay(&self, desk: &mut State, account: AccountId, hour: Hour) {
+impl Customers {
+    /// Lays what a customer has in `hour` out on the desk, where nothing else lies.
+    fn lay_open(&self, desk: &mut State, account: AccountId, hour: Hour) {
         for (id, dimension) in (0..).map(DimensionId).zip(&mut desk.dimensions) {
             dimension.open.clear();
             dimension.open.extend(self.open.get(&(hour, account, id)).map(|open| (hour, open.hour())));
+        }
+    }
+
+    /// The same with what the customer's hours before it hand on.
+    pub(super) fn lay(&self, desk: &mut State, account: AccountId, hour: Hour) {
+        self.lay_open(desk, account, hour);
+        for (id, dimension) in (0..).map(DimensionId).zip(&mut desk.dimensions) {
             let left = self.left.get(&(account, id));
             let kept = left.map(|left| &left.kept);
             dimension.remainder = kept.map(|kept| Tagged::of(&kept.remainder)).unwrap_or_default();
@@ -202,6 +251,20 @@ impl Customers {
             dimension.carry.extend(left.iter().flat_map(|left| left.carry.iter().cloned()));
         }
     }
+}
+
+/// A dimension's close as a customer's.
+fn row(account: AccountId, hour: Hour, sealed: SealedDimension) -> SealedRow {
+    let record = sealed.record.map(|mut record| {
+        within_a_call(&mut record.request);
+        Fresh::of(record)
+    });
+    let spill = sealed.spill.map(|mut spill| {
+        spill.from = RecordKey::of_customer(account, hour, sealed.dimension);
+        spill
+    });
+    let SealedDimension { dimension, usage, included, rounded, kept, .. } = sealed;
+    SealedRow::new(account, dimension, record, RowMore { usage, included, rounded, kept, spill })
 }
 
 /// Shares that would make a call of this record alone too long are billed without their tags.

@@ -40,9 +40,14 @@ impl State {
     /// A record that was never sent, in full.
     pub fn fresh_record(&self, key: &RecordKey) -> Option<Record> {
         let customers = self.customers()?;
-        let (fresh, common) = (customers.fresh.get(key)?, customers.common.get(&key.hour)?);
+        let waiting = || self.register().and_then(|register| register.waiting_map().get(key));
+        let fresh = customers.fresh.get(key).or_else(waiting)?;
+        self.in_full(key, fresh, customers.common.get(&key.hour)?)
+    }
+
+    fn in_full(&self, key: &RecordKey, fresh: &Fresh, common: &InCommon) -> Option<Record> {
         let name = &self.dimension(key.dimension)?.rules.name;
-        Some(fresh.record(*key, name, common, &customers.buyer(key.account()?, key.hour)))
+        Some(fresh.record(*key, name, common, &self.customers()?.buyer(key.account()?, key.hour)))
     }
 
     /// Until when a record that was never sent may be; of the one whose time ends first.
@@ -60,16 +65,26 @@ impl State {
 
     /// From here on it is a record like any other.
     pub(in super::super) fn unfold(&mut self, key: &RecordKey) {
-        if let Some(record) = self.fresh_record(key) {
-            self.customers_mut().fresh.remove(key);
+        let common = self.customers().and_then(|customers| customers.common.get(&key.hour)).cloned();
+        if let Some(common) = common {
+            self.unfold_as(key, &common);
+        }
+    }
+
+    /// The same for one with `common` in it.
+    pub(super) fn unfold_as(&mut self, key: &RecordKey, common: &InCommon) {
+        if let Some(fresh) = self.take_fresh(key)
+            && let Some(record) = self.in_full(key, &fresh, common)
+        {
             self.records.insert(*key, RecordState::sealed(record));
         }
     }
 
     /// What damage took may have been that they were sent.
     pub(in super::super) fn damage_customers(&mut self) {
-        let fresh: Vec<RecordKey> =
-            self.customers().into_iter().flat_map(Customers::fresh).map(|(key, _)| key).collect();
+        let fresh = self.customers().into_iter().flat_map(Customers::fresh).map(|(key, _)| key);
+        let waiting = self.register().into_iter().flat_map(|register| register.waiting()).map(|(key, _)| key);
+        let fresh: Vec<RecordKey> = fresh.chain(waiting).collect();
         for key in fresh {
             self.unfold(&key);
             if let Some(record) = self.records.get_mut(&key) {
@@ -88,6 +103,7 @@ impl State {
     pub(in super::super) fn apply_batch_answered(&mut self, answered: &BatchAnswered) -> Vec<RecordState> {
         let mut finished = Vec::new();
         for (key, verdict, message) in &answered.records {
+            self.heed_verdict(key, verdict);
             finished.extend(self.apply_answered(&Answered {
                 key: *key,
                 at: answered.at,

@@ -19,6 +19,8 @@ pub struct Sums {
     pub remainder: Amount,
     /// In records that were never sent.
     pub fresh: Amount,
+    /// In records of customers whom the register does not know.
+    pub unknown: Amount,
 }
 
 impl State {
@@ -37,6 +39,9 @@ impl State {
         }
         for (key, fresh) in &customers.fresh {
             add(usize::from(key.dimension.0), &|sums| sums.fresh += fresh.value());
+        }
+        for (key, waiting) in self.register().into_iter().flat_map(|register| register.waiting()) {
+            add(usize::from(key.dimension.0), &|sums| sums.unknown += waiting.value());
         }
         for (dimension, amount) in self.open_of_customers(customers, only).into_iter().enumerate() {
             add(dimension, &|sums| sums.open = amount);

@@ -5,6 +5,7 @@
 
 mod batch;
 mod metadata;
+mod resolve;
 mod wire;
 
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use crate::entry::Request;
 use crate::hour::Timestamp;
 use metadata::instance_credentials;
 pub use metadata::{Metadata, MetadataClient, ask_identity, ask_metadata, metadata};
+pub use resolve::{NotResolved, Resolved};
 pub(super) use wire::chain;
 pub use wire::user_agent_token;
 use wire::{Watch, Wire, date};

@@ -86,7 +86,13 @@ impl Ledger {
             Entry::Parted(parted) => parted.reading.at,
             Entry::Named(named) => named.at,
             Entry::Disposed(disposed) => disposed.at,
-            Entry::Accounts(_) | Entry::SealedPart(_) | Entry::BatchAttempt(_) | Entry::BatchAnswered(_) => {
+            Entry::Accounts(_)
+            | Entry::SealedPart(_)
+            | Entry::BatchAttempt(_)
+            | Entry::BatchAnswered(_)
+            | Entry::Registered(_)
+            | Entry::CustomerEnded(_)
+            | Entry::RegisterRule(_) => {
                 return Err("this is no SaaS product".into());
             }
             Entry::Echo(_) | Entry::Damaged(_) => self.moments.last().copied().unwrap_or_default(),
@@ -128,7 +134,13 @@ impl Ledger {
                 Ok(())
             }
             Entry::Alive(_) | Entry::Echo(_) => Ok(()),
-            Entry::Accounts(_) | Entry::SealedPart(_) | Entry::BatchAttempt(_) | Entry::BatchAnswered(_) => Ok(()),
+            Entry::Accounts(_)
+            | Entry::SealedPart(_)
+            | Entry::BatchAttempt(_)
+            | Entry::BatchAnswered(_)
+            | Entry::Registered(_)
+            | Entry::CustomerEnded(_)
+            | Entry::RegisterRule(_) => Ok(()),
             Entry::Damaged(damaged) => Err(format!("damage where nothing rotted: {damaged:?}")),
             Entry::FixedAnew(_) => Err("fixed anew, and the product is the same".into()),
             Entry::Released(_) => Err("released, and nothing has a ceiling".into()),
