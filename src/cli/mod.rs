@@ -16,9 +16,11 @@ pub mod inspect;
 pub mod lessons;
 mod log;
 pub mod man;
+pub mod preview;
 pub mod records;
 pub mod release;
 pub mod reload;
+pub mod report;
 pub mod run;
 mod say;
 pub mod scrub;
@@ -54,6 +56,8 @@ enum Command {
     Add(add::Add),
     Status(status::StatusArgs),
     Records(records::Records),
+    Report(report::ReportArgs),
+    Preview(preview::PreviewArgs),
     Settle(settle::Settle),
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
@@ -93,6 +97,8 @@ pub fn main() -> ExitCode {
         Command::Add(args) => add::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Records(args) => records::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Preview(args) => preview::run(&args),
         Command::Settle(args) => settle::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -36,7 +36,7 @@ pub use error::EngineError;
 pub use failing::Failing;
 pub use misnamed::Misnamed;
 pub use options::Options;
-pub use recover::read_only;
+pub use recover::{Told, archived, history, read_only};
 pub use release::Gone;
 pub use sending::Sending;
 pub use settle::NotSettled;
