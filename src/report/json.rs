@@ -68,6 +68,7 @@ fn of_dimension(report: &Report, dimension: &super::Dimension) -> Value {
         "measure": billing.map(|b| b.measure.to_string()),
         "unit": billing.map(|b| b.unit.to_string()),
         "total": sums(&dimension.total, true),
+        "dayless": dimension.dayless.to_string(),
         "balanced": dimension.total.balanced(),
         "days": days.collect::<Vec<_>>(),
     })

@@ -10,7 +10,8 @@
 //! A record says what its hour measured, what came into it and what it left, so sums over records are exact for as long as
 //! records are kept (13 months). An hour that sent no record is known from its seal, as long as the log has that
 //! (`state.retain_days`). Before that, usage below one billed unit shows in the remainder that the next record began with, and
-//! is counted there; usage that an included quantity covered whole, or that rounding down took whole, is no longer known:
+//! is counted there. Of a month's included quantity the last seal says how much is used up, so that a report made within that
+//! time is exact in all, if not by day. What rounding down took whole, or an hour's included quantity, is no longer known:
 //! the report says so.
 //!
 //! # Limits
@@ -35,6 +36,7 @@ use std::collections::BTreeMap;
 
 use crate::config::{Included, Measure, Round};
 use crate::decimal::Amount;
+use crate::entry::DimensionId;
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::books::Books;
 use crate::rollup::state::{Phase, RecordState};
@@ -83,12 +85,16 @@ pub struct Report {
 /// One dimension.
 #[derive(Debug, Clone)]
 pub struct Dimension {
+    /// Its number.
+    pub id: DimensionId,
     /// As published in the listing.
     pub name: String,
     /// How it is billed, if the log still knows.
     pub billing: Option<Billing>,
     /// In all. Of a SaaS product the remainders are those of all customers together.
     pub total: Sums,
+    /// Of what was included in the total: what is known to have been used, but not in which hour.
+    pub dayless: Amount,
     /// By hour; hours with nothing are left out. Of a SaaS product without remainders.
     pub hours: BTreeMap<Hour, Sums>,
 }

@@ -8,11 +8,11 @@ use super::customers::{self, Row};
 use super::outages::Outage;
 use super::sums::Recordless;
 use super::{Billing, Dimension, RECORDS_MAX, Report, Span, Sums, outages};
-use crate::config::Round;
+use crate::config::{Period, Round};
 use crate::decimal::Amount;
 use crate::disk::Disk;
 use crate::engine::{self, Told};
-use crate::entry::{AccountId, DimensionId, Entry, Kept, RecordKey, SealedRow};
+use crate::entry::{AccountId, DimensionId, Entry, Kept, RecordKey, SealedRow, Used};
 use crate::hour::{Hour, Timestamp};
 use crate::rollup::State;
 use crate::rollup::clocks::AWAY_MAX;
@@ -51,6 +51,8 @@ struct Reading<'s> {
     rows: BTreeMap<(AccountId, DimensionId), Row>,
     /// What the last record of the month before left.
     before: HashMap<(Option<AccountId>, DimensionId), (RecordKey, Amount)>,
+    /// What is used up of a month's included quantity, by the last seal that says so.
+    used: HashMap<DimensionId, Amount>,
     /// Names, as records have them: a dimension that is configured no longer keeps its own.
     names: HashMap<DimensionId, String>,
     records: view::Current,
@@ -76,6 +78,7 @@ impl<'s> Reading<'s> {
             hours: HashMap::new(),
             rows: BTreeMap::new(),
             before: HashMap::new(),
+            used: HashMap::new(),
             names: HashMap::new(),
             records: Vec::new(),
             left_out: 0,
@@ -170,6 +173,9 @@ impl<'s> Reading<'s> {
         match entry {
             Entry::Seal(seal) => {
                 self.sealed_from.get_or_insert(seal.hour);
+                for sealed in &seal.dimensions {
+                    self.uses(sealed.dimension, sealed.kept.used);
+                }
                 for sealed in seal.dimensions.iter().filter(|sealed| sealed.record.is_none()) {
                     let kept: &Kept = &sealed.kept;
                     let recordless =
@@ -188,6 +194,15 @@ impl<'s> Reading<'s> {
         }
     }
 
+    /// Of a dimension whose included quantity is a month's, and only in that month's own report.
+    fn uses(&mut self, id: DimensionId, used: Option<Used>) {
+        let of_span =
+            used.filter(|used| used.since == self.span.first && self.span.end == self.span.first.next_month());
+        if let Some(used) = of_span {
+            self.used.insert(id, used.amount);
+        }
+    }
+
     fn recordless_row(&mut self, hour: Hour, row: &SealedRow) {
         let recordless = Recordless { usage: row.usage, included: row.included, rounded: row.rounded, kept: &row.kept };
         let hours = self.hours.entry(row.dimension).or_default();
@@ -200,6 +215,9 @@ impl<'s> Reading<'s> {
     fn close(mut self, state: &State) -> Report {
         self.open(state);
         let saas = state.customers().is_some();
+        for (id, dimension) in (0..).map(DimensionId).zip(&state.dimensions).filter(|_| !saas) {
+            self.uses(id, dimension.used);
+        }
         let mut totals: HashMap<DimensionId, Sums> = HashMap::new();
         for ((account, dimension), row) in &mut self.rows {
             let before = self.before.get(&(Some(*account), *dimension)).map(|(_, left)| *left);
@@ -227,8 +245,14 @@ impl<'s> Reading<'s> {
                 round: rules.round,
                 included: rules.included.clone(),
             });
-            let total = totals.remove(id).unwrap_or(total);
-            dimensions.push(Dimension { name: name(*id), billing, total, hours });
+            let mut total = totals.remove(id).unwrap_or(total);
+            // Of hours that were included whole and whose seal is gone: how much it was is known, and not when.
+            let by_hour = billing.as_ref().and_then(|b| b.included.as_ref()).is_some_and(|i| i.per == Period::Hour);
+            let used = self.used.get(id).filter(|_| !by_hour).copied().unwrap_or_default();
+            let dayless = (used - total.included).max(Amount::ZERO);
+            total.received += dayless;
+            total.included += dayless;
+            dimensions.push(Dimension { id: *id, name: name(*id), billing, total, dayless, hours });
         }
         dimensions.sort_by(|a, b| a.name.cmp(&b.name));
         let customers = saas.then(|| {
@@ -297,14 +321,23 @@ impl<'s> Reading<'s> {
         }
         let from = self.sealed_from.filter(|from| !self.is_whole && *from > self.span.first);
         let Some(from) = from else { return };
-        let vanishes =
-            |d: &&Dimension| d.billing.as_ref().is_some_and(|b| b.included.is_some() || b.round == Round::Down);
+        let dayless = dimensions.iter().filter(|d| !d.dayless.is_zero());
+        for Dimension { name, dayless, .. } in dayless {
+            self.notes.push(format!(
+                "{name}: {dayless} of what was included was used in hours that sent no record, before {from}: it is in the \
+                 total and in no day, for the log no longer says when"
+            ));
+        }
+        let vanishes = |d: &&Dimension| {
+            let included = |b: &Billing| b.included.is_some() && !self.used.contains_key(&d.id);
+            d.billing.as_ref().is_some_and(|b| included(b) || b.round == Round::Down)
+        };
         let names: Vec<&str> = dimensions.iter().filter(vanishes).map(|d| d.name.as_str()).collect();
         if !names.is_empty() {
             self.notes.push(format!(
                 "{}: hours before {from} that sent no record, because the included quantity or rounding down took all of \
-                 their usage, are no longer in the log and not in these sums; run the report within state.retain_days, or \
-                 set submit.zero_records = \"all\"",
+                 their usage, are no longer in the log and not in these sums; run the report within state.retain_days of \
+                 the month's end",
                 names.join(", ")
             ));
         }

@@ -95,7 +95,8 @@ def main(directory):
         if days:
             found.append(f"{name}: days without a line: {sorted(days)}")
         for column in STATES + ["received", "late", "carried_in", "rounded", "included", "open"]:
-            same(f"{name} {column}, day by day", total[column], sum(Decimal(day[column]) for day in dimension["days"]))
+            dayless = Decimal(dimension["dayless"]) if column in ("received", "included") else 0
+            same(f"{name} {column}, day by day", total[column], dayless + sum(Decimal(day[column]) for day in dimension["days"]))
     with open(directory / "month.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     for dimension in report["dimensions"]:

@@ -25,6 +25,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use fake_aws::FakeAws;
+use meterd::disk::RealDisk;
+use meterd::report::{self, Span};
 use socket::Lines;
 use world::{Agent, Ran, World, wait_until};
 
@@ -35,7 +37,7 @@ const LAST: f64 = 1_796_076_000.0;
 /// An hour takes 36 ms.
 const SPEED: u32 = 100_000;
 const HOUR: f64 = 3600.0;
-/// What AWS may answer is others' words.
+/// What others may have written.
 const HOSTILE: &str = "<script>window.harmed=1</script><img src=x onerror=window.harmed=1>";
 
 const DIMENSIONS: &str = "[[dimension]]\nname = \"requests\"\nprice = \"0.01\"\n[[dimension]]\nname = \"gigabytes\"\nunit = \
@@ -55,7 +57,7 @@ fn configure(world: &World, aws: &str) {
 
 /// Tells until it is acknowledged, across crashes: with a key a resend adds nothing.
 fn tell(world: &World, client: &mut Option<Lines>, line: &str) {
-    world::wait_until("an increment is acknowledged", || {
+    wait_until("an increment is acknowledged", || {
         if client.is_none() {
             *client = Lines::try_connect(&world.socket()).ok();
         }
@@ -98,6 +100,12 @@ fn application(world: &World, done: &AtomicBool) -> (u64, u64) {
         if n % 5 == 0 {
             tell(world, &mut client, &format!("{{\"dimension\":\"users\",\"quantity\":{}}}\n", 5 + n % 20));
         }
+        if n % 2 == 0 {
+            // Reports of nothing, so that the log outgrows what it keeps.
+            let one = |m| format!("{{\"dimension\":\"requests\",\"quantity\":0,\"key\":\"{n}-{m:0>100}\"}}");
+            let array: Vec<String> = (0..100).map(one).collect();
+            tell(world, &mut client, &format!("[{}]\n", array.join(",")));
+        }
         // A night without use, every day.
         let night = (world.clock.now() / HOUR) as i64 % 24 < 4;
         sleep(Duration::from_millis(if night { 60 } else { 20 }));
@@ -115,6 +123,15 @@ fn count(agent: &Agent<'_>, state: &str) -> u64 {
     agent.status()["records"][state].as_u64().unwrap()
 }
 
+/// The application ends with it.
+struct Ended<'d>(&'d AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Lives through November; returns what was acknowledged.
 fn november<'w>(world: &'w World, aws: &FakeAws) -> (Agent<'w>, (u64, u64)) {
     let done = AtomicBool::new(false);
@@ -122,6 +139,8 @@ fn november<'w>(world: &'w World, aws: &FakeAws) -> (Agent<'w>, (u64, u64)) {
     let day = |n: f64| BEGIN as f64 + n * 24.0 * HOUR;
     let told = thread::scope(|scope| {
         let application = scope.spawn(|| application(world, &done));
+        // Also when the test fails.
+        let _ended = Ended(&done);
         // A crash, and later one with half a day in which no agent runs.
         sleep_until(world, day(2.0));
         agent.kill();
@@ -143,7 +162,8 @@ fn november<'w>(world: &'w World, aws: &FakeAws) -> (Agent<'w>, (u64, u64)) {
         sleep_until(world, day(17.0));
         aws.fault(&json!({ "kind": "other_quantity", "dimension": "requests", "times": 1 }));
         wait_until("a record is in conflict", || count(&agent, "conflict") > 0);
-        aws.fault(&json!({ "kind": "error", "status": 400, "code": HOSTILE, "dimension": "gigabytes", "times": 1 }));
+        let refused = "InvalidProductCodeException";
+        aws.fault(&json!({ "kind": "error", "status": 400, "code": refused, "dimension": "gigabytes", "times": 1 }));
         wait_until("AWS has refused one", || count(&agent, "held") > 0);
         let held = count(&agent, "held");
         tell(world, &mut None, "{\"dimension\":\"users\",\"quantity\":80}\n");
@@ -167,6 +187,7 @@ fn a_months_report_says_what_the_records_say() {
     let aws = FakeAws::simulation(&mut world, &[]);
     configure(&world, &aws.url());
     let (agent, (requests, hundredths)) = november(&world, &aws);
+    keep(&world);
     let archived = fs::read_dir(world.state().join("archive")).map_or(0, Iterator::count);
     assert!(archived > 0, "none of it came to the archive");
 
@@ -180,15 +201,14 @@ fn a_months_report_says_what_the_records_say() {
         ["month.csv", "month.json", "month.html"].map(|name| world.path(name).display().to_string());
     let ran = world.run(&["report", "--month", "2026-11", "--csv", &csv, "--json", &json, "--html", &html]);
     assert_eq!((ran.code, ran.stdout.lines().count()), (0, 3), "{ran:?}");
-    let report: Value = serde_json::from_str(&world::read(Path::new(&json))).unwrap();
+    let said: Value = serde_json::from_str(&world::read(Path::new(&json))).unwrap();
     let received = |name: &str| {
-        let dimensions = report["dimensions"].as_array().unwrap();
+        let dimensions = said["dimensions"].as_array().unwrap();
         dimensions.iter().find(|d| d["dimension"] == name).unwrap()["total"]["received"].as_str().unwrap().to_owned()
     };
-    assert_eq!(received("requests"), requests.to_string(), "{report:#}");
+    assert_eq!(received("requests"), requests.to_string(), "{said:#}");
     let gigabytes = format!("{}.{:02}", hundredths / 100, hundredths % 100);
     assert_eq!(received("gigabytes"), gigabytes.trim_end_matches('0').trim_end_matches('.'));
-    keep(&world);
     python(&world, "check.py", &["."]);
 
     // Of a copy, without the agent, the same; and for people.
@@ -198,9 +218,9 @@ fn a_months_report_says_what_the_records_say() {
     let again = world.run(&["report", "--month", "2026-11", "--json", "-", copy.to_str().unwrap()]);
     let mut again = again.json();
     for changing in ["as_of", "open_from", "away"] {
-        again[changing] = report[changing].clone();
+        again[changing] = said[changing].clone();
     }
-    assert_eq!(again, report);
+    assert_eq!(again, said);
     let table = world.run(&["report", "--month", "2026-11"]);
     for words in
         ["requests:", "AWS did not take records for", "conflict", "held", "records that did not go the plain way"]
@@ -211,8 +231,18 @@ fn a_months_report_says_what_the_records_say() {
     let other = world.run(&["report", "--month", "2026-10", "--json", "-"]).json();
     assert_eq!((&other["dimensions"], &other["records"]), (&json!([]), &json!([])));
     assert_eq!(world.run(&["report", "--month", "2026-13"]).code, 64);
+    let disk = RealDisk::read_only(&copy);
+    let mut hostile = report::read(&disk, &Span::parse("2026-11").unwrap()).unwrap();
+    for (_, record) in &mut hostile.records {
+        record.last_error = record.last_error.as_ref().map(|error| format!("{error} {HOSTILE}"));
+    }
+    hostile.product_code = HOSTILE.to_owned();
+    hostile.instance = Some(format!("'\"{HOSTILE}"));
+    hostile.dimensions[0].name = HOSTILE.to_owned();
+    hostile.notes.push(HOSTILE.to_owned());
+    fs::write(world.path("hostile.html"), report::html::html(&hostile)).unwrap();
     if let Some(browser) = browser() {
-        python(&world, "page.py", &[browser, &html]);
+        python(&world, "page.py", &[browser, "hostile.html"]);
     }
 }
 
@@ -248,7 +278,7 @@ fn a_preview_is_what_the_seal_does() {
     configure(&world, &aws.url());
     let agent = world.start();
     let told = [
-        r#"[{"dimension":"requests","quantity":7,"tags":{"team":"<b>"}},{"dimension":"requests","quantity":5}]"#,
+        r#"[{"dimension":"requests","quantity":7,"tags":{"team":"blue team"}},{"dimension":"requests","quantity":5}]"#,
         r#"[{"dimension":"gigabytes","quantity":"75.5"},{"dimension":"users","quantity":51}]"#,
     ];
     for line in told {
@@ -270,7 +300,7 @@ fn a_preview_is_what_the_seal_does() {
     assert_eq!(preview["charge"], "0.87");
     let shown = world.run(&["preview"]);
     for words in
-        ["expected charge: 0.87", "HELD for a person: above 50", "included quantity left after it: 0", "team=<b>"]
+        ["expected charge: 0.87", "HELD for a person: above 50", "included quantity left after it: 0", "team=blue team"]
     {
         assert!(shown.stdout.contains(words), "{words}: {}", shown.stdout);
     }
