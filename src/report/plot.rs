@@ -29,14 +29,14 @@ const STACK: [(&str, &[Phase]); 4] = [
     ("lost", &[Phase::Expired, Phase::Discarded]),
 ];
 
-/// The round number at or above an amount that ends a scale: 1, 2 or 5 and zeros.
+/// The round number at or above an amount that ends a scale; its half is round too.
 fn top_of_scale(most: Amount) -> Amount {
+    const ROUND: [i128; 9] = [10, 12, 16, 20, 24, 30, 40, 60, 80];
     let mut step = 1i128;
     loop {
-        for times in [1, 2, 5] {
-            if step * times >= most.millionths() {
-                return Amount::from_millionths(step * times);
-            }
+        let fits = ROUND.iter().map(|times| step * times).find(|top| *top >= most.millionths());
+        if let Some(top) = fits {
+            return Amount::from_millionths(top);
         }
         step *= 10;
     }
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn scales_end_with_round_numbers() {
         let top = |n: i64| top_of_scale(Amount::from_units(n)).to_string();
-        assert_eq!([0, 1, 3, 5, 7, 11, 4999].map(top), ["0.000001", "1", "5", "5", "10", "20", "5000"]);
+        assert_eq!([0, 1, 3, 5, 7, 11, 4999].map(top), ["0.00001", "1", "3", "6", "8", "12", "6000"]);
         let shown = |n: i64| short(Amount::from_units(n));
         assert_eq!([5, 5000, 20_000, 2_500_000].map(shown), ["5", "5000", "20k", "2.5M"]);
     }

@@ -321,6 +321,7 @@ impl<'s> Reading<'s> {
         }
         let from = self.sealed_from.filter(|from| !self.is_whole && *from > self.span.first);
         let Some(from) = from else { return };
+        self.notes.push(format!("when no agent ran is known from {from} on only: the log does not reach further back"));
         let dayless = dimensions.iter().filter(|d| !d.dayless.is_zero());
         for Dimension { name, dayless, .. } in dayless {
             self.notes.push(format!(
