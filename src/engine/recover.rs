@@ -51,7 +51,7 @@ pub enum Told {
     /// Records that became final.
     Final(Vec<RecordState>),
     /// The close of an hour, or a part of it; nothing else comes this way.
-    Closed(Entry),
+    Closed(Box<Entry>),
     /// An agent started.
     Started {
         /// The last moment that the log knew before; none if it begins here.
@@ -82,7 +82,7 @@ pub fn history<D: Disk>(disk: &D, told: &mut dyn FnMut(Told)) -> Result<State, O
                 Entry::Started(started) => {
                     told(Told::Started { seen: folding.state.clocks.last_seen, at: started.reading.at });
                 }
-                closed => told(Told::Closed(closed)),
+                closed => told(Told::Closed(Box::new(closed))),
             }
         }
         folding.fold(e, &mut |change| told(Told::Final(change.into_records())))?;

@@ -58,6 +58,10 @@ fn amount(amount: Amount) -> String {
     grouped(&amount.to_string())
 }
 
+fn records_in_words(n: u64) -> String {
+    if n == 1 { "1 record".to_owned() } else { format!("{} records", grouped(&n.to_string())) }
+}
+
 /// The page.
 pub fn html(report: &Report) -> String {
     let mut page = String::new();
@@ -122,16 +126,16 @@ fn verdict(report: &Report, page: &mut String) -> fmt::Result {
         (0, _) => "waits",
         _ => "person",
     };
-    let records = |n: u64| if n == 1 { "1 record".to_owned() } else { format!("{} records", grouped(&n.to_string())) };
+    let records = records_in_words;
     write!(page, "<p class=\"verdict {class}\"><strong>AWS accepted {}.</strong>", records(accepted))?;
     if person > 0 {
-        write!(page, " {} wait for a person's decision and are not billed until then.", records(person))?;
+        write!(page, " {} with a person, not billed until that one decides.", records(person))?;
     }
     if lost > 0 {
-        write!(page, " {} were given up and are not billed.", records(lost))?;
+        write!(page, " {}: given up, not billed.", records(lost))?;
     }
     if pending > 0 {
-        write!(page, " {} are still to be sent.", records(pending))?;
+        write!(page, " {} still to be sent.", records(pending))?;
     }
     if person + lost + pending == 0 && accepted > 0 {
         page.push_str(" None waits, none was given up.");
@@ -268,7 +272,11 @@ fn amiss(report: &Report, page: &mut String) -> fmt::Result {
         write!(page, "<tr><td class=\"when\">{from}<td class=\"when\">{until}<td>{lasted}<td>{what}")
     };
     for outage in &report.outages {
-        row(outage.from, outage.until, format!("AWS did not take {} records at once", outage.records))?;
+        row(
+            outage.from,
+            outage.until,
+            format!("AWS did not take records; {} waited", records_in_words(outage.records)),
+        )?;
     }
     for (from, until) in &report.away {
         row(*from, *until, "no agent ran; what was reported meanwhile waited with its writers".to_owned())?;

@@ -25,7 +25,7 @@ pub fn waited(r: &RecordState, window: Duration) -> Option<Outage> {
     let tried = r.first_attempt.zip(r.last_attempt);
     let (from, until) = match (r.phase, r.decided, tried) {
         // Nobody took it, and nobody decided so: its window passed.
-        (Phase::Carried | Phase::Expired | Phase::InDoubt, None, _) if r.carried_into != Some(r.record.key.hour) => {
+        (Phase::Carried | Phase::Expired, None, _) if r.carried_into != Some(r.record.key.hour) => {
             (r.first_attempt.unwrap_or(sealed), sealed.plus(window))
         }
         (_, _, Some((first, last))) if r.attempts > 1 => (first, last),

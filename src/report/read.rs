@@ -261,6 +261,10 @@ impl<'s> Reading<'s> {
         });
         self.say_what_is_not_known(&dimensions);
         self.records.sort_by_key(|(_, r)| r.record.key);
+        // While no agent runs nothing is sent, whatever AWS does.
+        let away = &self.away;
+        let mut outages = outages::merged(std::mem::take(&mut self.waited));
+        outages.retain(|outage| !away.iter().any(|(from, until)| *from <= outage.from && outage.until <= *until));
         Report {
             span: self.span.clone(),
             product_code: state.product_code.clone(),
@@ -271,7 +275,7 @@ impl<'s> Reading<'s> {
             records: self.records,
             left_out: self.left_out,
             customers,
-            outages: outages::merged(self.waited),
+            outages,
             away: self.away,
             books: state.books(),
             notes: self.notes,

@@ -299,6 +299,7 @@ fn a_preview_is_what_the_seal_does() {
     assert_eq!((of("users")["quantity"].as_u64(), text(of("users"), "hold")), (Some(51), "above 50".into()));
     assert_eq!(preview["charge"], "0.87");
     let shown = world.run(&["preview"]);
+    println!("{}", shown.stdout);
     for words in
         ["expected charge: 0.87", "HELD for a person: above 50", "included quantity left after it: 0", "team=blue team"]
     {
