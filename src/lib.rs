@@ -27,6 +27,7 @@
 //! | [`submit`] | what to send next, what an answer means, the door to AWS | see the socket; change a request |
 //! | [`index`] | keys and history in sled, derived from the log | decide what may be deleted |
 //! | [`audit`] | the log judged from outside, and shown entry by entry | change anything; use the fold's own sums |
+//! | [`report`] | what a month came to, and what the next hour's seal would send | change anything; close an hour in its own way |
 //! | [`agent`] | the wiring: threads, socket, signals | know a rule of metering |
 //! | [`attribution`] | how AWS credits the seller with what this instance uses | hold up metering; overwrite another partner's tag |
 //! | [`doctor`] | what has to be right before the first record, checked one by one | meter anything; go another way than the agent |
@@ -77,6 +78,7 @@ pub mod evidence;
 pub mod gate;
 pub mod metrics;
 pub mod reconcile;
+pub mod report;
 pub mod simulate;
 pub mod status;
 pub mod view;

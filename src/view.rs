@@ -25,6 +25,9 @@ pub struct RecordView {
     pub license: Option<String>,
     /// What AWS is sent.
     pub quantity: u32,
+    /// What `quantity` stands for, in usage units.
+    #[serde(default)]
+    pub value: String,
     /// Measured in the hour.
     pub usage: String,
     /// Taken over from records that could no longer be sent.
@@ -121,6 +124,7 @@ impl From<&RecordState> for RecordView {
             customer: buyer.as_ref().map(Buyer::customer_id),
             license: buyer.and_then(|buyer| buyer.license),
             quantity: request.quantity,
+            value: record.value.to_string(),
             usage: record.usage.to_string(),
             carried_in: record.carried_in.to_string(),
             remainder_in: record.remainder_in.to_string(),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module may use only what stands before it.
-const ORDER: [&str; 26] = [
+const ORDER: [&str; 27] = [
     "decimal",
     "hour",
     "tags",
@@ -29,6 +29,7 @@ const ORDER: [&str; 26] = [
     "reconcile",
     "audit",
     "evidence",
+    "report",
     "agent",
     "simulate",
     "cli",

@@ -21,10 +21,12 @@ pub mod lessons;
 mod log;
 pub mod man;
 mod period;
+pub mod preview;
 pub mod reconcile;
 pub mod records;
 pub mod release;
 pub mod reload;
+pub mod report;
 pub mod run;
 mod say;
 pub mod scrub;
@@ -60,6 +62,8 @@ enum Command {
     Add(add::Add),
     Status(status::StatusArgs),
     Records(records::Records),
+    Report(report::ReportArgs),
+    Preview(preview::PreviewArgs),
     Reconcile(reconcile::Reconcile),
     Import(import::Import),
     Export(export::Export),
@@ -104,6 +108,8 @@ pub fn main() -> ExitCode {
         Command::Add(args) => add::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Records(args) => records::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Preview(args) => preview::run(&args),
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),

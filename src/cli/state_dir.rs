@@ -42,10 +42,15 @@ impl StateDir {
         self.dir.clone().map_or_else(|| self.configured(), Ok)
     }
 
-    fn configured(&self) -> Result<PathBuf, Failure> {
+    /// The configuration, whoever's directory it is.
+    pub fn config(&self) -> Result<Config, Failure> {
         let overrides =
             Overrides::from_env(|name| std::env::var_os(name)).map_err(|e| (exit::CONFIG, e.to_string()))?;
-        let config = Config::load(&overrides.config_path(self.config.as_deref()));
-        config.map(|config| config.state.dir).map_err(|e| (exit::CONFIG, format!("{e}\nmeterd: or name the directory")))
+        Config::load(&overrides.config_path(self.config.as_deref())).map_err(|e| (exit::CONFIG, e.to_string()))
+    }
+
+    fn configured(&self) -> Result<PathBuf, Failure> {
+        let named = |(code, message)| (code, format!("{message}\nmeterd: or name the directory"));
+        self.config().map(|config| config.state.dir).map_err(named)
     }
 }

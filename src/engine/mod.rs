@@ -37,7 +37,7 @@ pub use error::EngineError;
 pub use failing::Failing;
 pub use misnamed::Misnamed;
 pub use options::Options;
-pub use recover::read_only;
+pub use recover::{Happened, archived, history, read_only};
 pub use register::{Came, Change, NotRegistered, Told};
 pub use release::Gone;
 pub use sending::Sending;

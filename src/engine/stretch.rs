@@ -30,6 +30,11 @@ const ARCHIVE_FILE_BYTES: u64 = 1024 * 1024;
 /// Archive files are numbered by month, and within the month by this many.
 const FILES_PER_MONTH: u64 = 1_000_000;
 
+/// The month whose records an archive file holds, as [`Hour::year_month`] has it.
+pub(super) fn month_of_file(id: u64) -> u64 {
+    id / FILES_PER_MONTH
+}
+
 /// What a look came to.
 pub(super) struct Looked {
     pub pass: Pass,
@@ -194,7 +199,7 @@ impl<D: Disk> Look<D> {
         }
         let files = archive::list(disk).map_err(failed)?;
         for (month, mut records) in months {
-            let newest = files.iter().rev().find(|id| **id / FILES_PER_MONTH == month);
+            let newest = files.iter().rev().find(|id| month_of_file(**id) == month);
             let mut id = newest.copied().unwrap_or(month * FILES_PER_MONTH);
             match newest.map(|id| self.longer(*id)).transpose()?.flatten() {
                 Some(before) => records.extend(before),

@@ -93,7 +93,8 @@ fn the_examples_in_the_help_work() {
         decided += usize::from(ran.code == 0);
     }
     assert_eq!(decided, 2, "one of requests, one of gigabyte");
-    for verb in ["add", "records", "export", "check-config", "reload", "verify", "inspect", "seal"] {
+    for verb in ["add", "records", "report", "preview", "export", "check-config", "reload", "verify", "inspect", "seal"]
+    {
         work(verb, &[0]);
     }
     // They tell by it what they found.

@@ -189,6 +189,32 @@ pub const LESSONS: &[Lesson] = &[
         files: &[SOCKET, STATE, CONFIG],
     },
     Lesson {
+        verb: "report",
+        group: Group::Asking,
+        exits: &[
+            (exit::FINE, "shown, or written"),
+            (exit::REFUSED, "a file cannot be written"),
+            (exit::UNSAFE_LOG, "there is no log that could be read"),
+            BAD_CONFIG,
+        ],
+        examples: &[
+            ("A month in short", "meterd report --month 2026-11"),
+            ("For finance, to read and to print", "meterd report --month 2026-11 --html november.html"),
+            (
+                "For a spreadsheet and for programs, from a copy of the state",
+                "meterd report --month 2026-11 --csv a.csv --json a.json /var/lib/meterd",
+            ),
+        ],
+        files: &[STATE, CONFIG],
+    },
+    Lesson {
+        verb: "preview",
+        group: Group::Asking,
+        exits: &[(exit::FINE, "shown"), (exit::UNSAFE_LOG, "there is no log that could be read"), BAD_CONFIG],
+        examples: &[("Before the hour ends", "meterd preview"), ("For programs", "meterd preview --json")],
+        files: &[STATE, CONFIG],
+    },
+    Lesson {
         verb: "settle",
         group: Group::Operating,
         exits: &DECIDED,
