@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module may use only what stands before it.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 25] = [
     "decimal",
     "hour",
     "tags",
@@ -29,6 +29,7 @@ const ORDER: [&str; 24] = [
     "audit",
     "agent",
     "simulate",
+    "bench",
     "cli",
 ];
 

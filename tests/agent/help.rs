@@ -107,8 +107,8 @@ fn the_examples_in_the_help_work() {
     agent.stop();
     work("scrub", &[0, 1]);
     assert!(!world.state().join("wal").exists(), "it was scrubbed in the end");
-    // What runs until it is stopped, the demo (it has a test of its own) and what another shell reads: they parse.
-    for verb in ["demo", "simulate-aws", "run", "completions"] {
+    // What runs until it is stopped, demo and bench (they have tests of their own) and what another shell reads: they parse.
+    for verb in ["demo", "simulate-aws", "run", "bench", "completions"] {
         for line in examples(&world, verb) {
             let words = line.split_once("meterd").unwrap().1.split(['|', ')']).next().unwrap();
             let words = ["meterd"].into_iter().chain(words.split_whitespace());
