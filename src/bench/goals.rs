@@ -52,7 +52,7 @@ pub fn of(report: &Report) -> Vec<Goal> {
         goal("alone, the median answer to raw sync + echo", "", alone, true, 1.1),
         goal("64 connections to 64/(64/E + 1/F)", "", many, false, 0.9),
         goal("one pipelined connection", "million/s", stream, false, 3.0),
-        goal("HTTP to lines, from as many connections, the least", "", http, false, 0.7),
+        goal("HTTP to JSON lines, the least of the ratios", "", http, false, 0.7),
         goal("on disk, pipelined", "bytes each", stored, true, 16.0),
         goal("resident under all of the load", "MiB", resident, true, 32.0),
         goal("reading the log back to a bare read, cold", "", recovery.map(|r| to_bare(&r.cold)), false, 0.9),

@@ -6,7 +6,7 @@ use std::os::unix::net;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token};
 
@@ -112,7 +112,7 @@ pub fn alone(
         *next += 1;
         stream.write_all(&asked)?;
         let mut have = 0;
-        while !answer.get(..have).unwrap_or_default().ends_with(&[words.last]) {
+        while memchr(words.last, answer.get(..have).unwrap_or_default()).is_none() {
             match stream.read(answer.get_mut(have..).unwrap_or_default()) {
                 Ok(0) => return Err(closed()),
                 Err(error) if error.kind() == ErrorKind::Interrupted && !stop() => {}

@@ -61,6 +61,7 @@ fn mounted(dir: &Path) -> Option<(String, String)> {
 fn disk(source: &str) -> String {
     let Some(name) = source.strip_prefix("/dev/") else { return source.to_owned() };
     // Of a partition the disk is the directory above.
-    let model = ["device/model", "../device/model"].iter().find_map(|at| read(&format!("/sys/class/block/{name}/{at}")));
+    let model =
+        ["device/model", "../device/model"].iter().find_map(|at| read(&format!("/sys/class/block/{name}/{at}")));
     model.map_or_else(|| source.to_owned(), |model| format!("{source} ({model})"))
 }

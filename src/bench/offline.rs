@@ -53,12 +53,7 @@ pub struct Reading {
 
 impl Recovery {
     /// Makes a log of so many plain increments in `dir`, which is made, and reads it `rounds` times each way, in turn.
-    pub fn measure(
-        dir: &Path,
-        increments: u64,
-        rounds: usize,
-        stop: &dyn Fn() -> bool,
-    ) -> Result<Recovery, String> {
+    pub fn measure(dir: &Path, increments: u64, rounds: usize, stop: &dyn Fn() -> bool) -> Result<Recovery, String> {
         let failed = |error: &dyn std::fmt::Display| format!("reading a log back in {}: {error}", dir.display());
         let mut engine = engine(dir, "[[dimension]]\nname = \"requests\"\n", SEGMENT_BYTES)?;
         let one = NewIncrement { dimension: "requests".into(), quantity: Some("1".into()), ..NewIncrement::default() };
@@ -161,9 +156,7 @@ fn engine(dir: &Path, dimensions: &str, segment_bytes: u64) -> Result<Engine<Rea
     let failed = |error: &dyn std::fmt::Display| format!("a log in {}: {error}", dir.display());
     let text = format!("[product]\ncode = \"bench\"\n{dimensions}[submit]\nregion = \"us-east-1\"\n");
     let config = Config::parse(&text, "the bench").map_err(|error| failed(&error))?;
-    let options =
-        Options { segment_bytes, ..Options::of(&config, Some("i-bench".into()), Purpose::Test, false) };
+    let options = Options { segment_bytes, ..Options::of(&config, Some("i-bench".into()), Purpose::Test, false) };
     fs::create_dir(dir).map_err(|error| failed(&error))?;
-    Engine::open(Arc::new(RealDisk::new(dir)), options, NOW, |_| Ok(Index::in_memory()))
-        .map_err(|error| failed(&error))
+    Engine::open(Arc::new(RealDisk::new(dir)), options, NOW, |_| Ok(Index::in_memory())).map_err(|error| failed(&error))
 }

@@ -323,7 +323,8 @@ impl Kind {
         let before = agent.cpu();
         let Kind { connections, at_once, words, .. } = self;
         let load = Load { socket: &agent.socket, connections: *connections, at_once: *at_once, words };
-        let slice = load.run(span, next_key, stop)?;
+        let who = |error| format!("{:?} with {:?} from {connections}: {error}", self.protocol, self.with);
+        let slice = load.run(span, next_key, stop).map_err(who)?;
         if self.with == With::Keys {
             agent.rest();
         }

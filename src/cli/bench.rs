@@ -86,9 +86,8 @@ pub fn run(args: &Bench) -> u8 {
     }
     let is_interrupted = || interrupted.load(Ordering::Relaxed);
     let spinner = spinner();
-    let measured = std::env::current_exe()
-        .map_err(|error| format!("cannot find this program: {error}"))
-        .and_then(|this| {
+    let measured =
+        std::env::current_exe().map_err(|error| format!("cannot find this program: {error}")).and_then(|this| {
             bench::run(&args.plan(), &args.dir, &this, &is_interrupted, &|what| spinner.set_message(what.to_owned()))
         });
     spinner.finish_and_clear();

@@ -16,7 +16,8 @@ pub fn lines(report: &Report) -> Vec<String> {
     let machine = &report.machine;
     let mut lines = vec![
         format!("meterd bench {}: {} rounds, {} ms a turn", report.version, report.rounds, report.turn_ms),
-        format!("{}, cores: {}, Linux {}", machine.cpu, machine.cores, machine.kernel),
+        machine.cpu.clone(),
+        format!("cores: {}, Linux {}", machine.cores, machine.kernel),
         format!("{} on {}", machine.file_system, machine.disk),
         String::new(),
         "connections       a second    x raw   p50 us   p99 us  p99.9 us   max us CPU s/M".to_owned(),
@@ -35,7 +36,7 @@ pub fn lines(report: &Report) -> Vec<String> {
         lines.push(row(&shape(case.connections, case.pipelined), &case.rate, case.to_raw));
     }
     if report.load.iter().any(|case: &Case| case.pipelined) {
-        lines.push(format!("(pipelined: waits are of chunks of {STREAM}, from the first byte to the last answer)"));
+        lines.push(format!("(pipelined: waits are of chunks of {STREAM}, from first byte to last answer)"));
     }
     lines.push(String::new());
     if let Some((kib, ms)) = report.resident_kib_max.zip(report.restart_ms) {
