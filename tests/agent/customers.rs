@@ -9,8 +9,8 @@ use crate::fake_aws::FakeAws;
 use crate::socket::Lines;
 use crate::world::{Agent, NOON, World, units, wait_until};
 
-/// An hour takes six seconds.
-const SPEED: u32 = 600;
+/// An hour takes twelve seconds.
+const SPEED: u32 = 300;
 const CUSTOMERS: u64 = 1000;
 const LICENSE: &str = "arn:aws:license-manager::123456789012:license:l-0123456789abcdef";
 const DIMENSIONS: &str = "kind = \"saas\"\n[[dimension]]\nname = \"requests\"\n[[dimension]]\nname = \"gigabytes\"\n";

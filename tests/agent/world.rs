@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::socket::{Lines, get};
 
 /// How long a test waits for something that must happen, on a machine however slow.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// 2026-11-21T12:00:00Z.
 pub const NOON: i64 = 1_795_262_400;

@@ -6,12 +6,23 @@ use super::Customers;
 use crate::entry::{
     Answered, Attempt, BatchAnswered, BatchAttempt, Carry, DimensionId, Fresh, InCommon, Record, RecordKey,
 };
-use crate::hour::Timestamp;
+use crate::hour::{Hour, Timestamp};
 
 impl Customers {
     /// The records that were never sent, oldest first.
     pub fn fresh(&self) -> impl Iterator<Item = (RecordKey, &Fresh)> {
         self.fresh.iter().map(|(key, fresh)| (*key, fresh))
+    }
+
+    /// The hours of which there are such records.
+    pub fn fresh_hours(&self) -> impl Iterator<Item = Hour> {
+        let mut next = self.fresh.keys().next().copied();
+        std::iter::from_fn(move || {
+            let hour = next?.hour;
+            let later = RecordKey { hour: hour.next(), dimension: DimensionId(0), generation: 0 };
+            next = self.fresh.range(later..).next().map(|(key, _)| *key);
+            Some(hour)
+        })
     }
 
     /// How many.
