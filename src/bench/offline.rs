@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::figures::median;
 use crate::config::Config;
 use crate::config::limits::DIMENSIONS;
+use crate::config::limits::defaults::SEGMENT_BYTES as SEGMENT_BYTES_USUAL;
 use crate::disk::{RealDisk, forget_cached};
 use crate::engine::{Engine, NewIncrement, Options, read_only};
 use crate::entry::Peer;
@@ -22,8 +23,9 @@ use crate::wal::Purpose;
 /// The beginning of an hour.
 const NOW: Timestamp = Timestamp::from_seconds(1_795_262_400);
 const AN_HOUR_LATER: Timestamp = Timestamp::from_seconds(1_795_262_400 + 3600 + 120);
-/// One segment holds all of what is read back: nothing is behind a checkpoint.
-const SEGMENT_BYTES: u64 = 256 << 20;
+/// What a plain increment takes of the log at most: one segment holds all that is read back, nothing is behind a checkpoint.
+const BYTES_EACH_MAX: u64 = 16;
+const SEGMENT_BYTES: u64 = SEGMENT_BYTES_USUAL as u64;
 /// Increments in one commit, as many as a pipelined connection makes of it.
 const BATCH: u64 = 10_000;
 
@@ -55,7 +57,8 @@ impl Recovery {
     /// Makes a log of so many plain increments in `dir`, which is made, and reads it `rounds` times each way, in turn.
     pub fn measure(dir: &Path, increments: u64, rounds: usize, stop: &dyn Fn() -> bool) -> Result<Recovery, String> {
         let failed = |error: &dyn std::fmt::Display| format!("reading a log back in {}: {error}", dir.display());
-        let mut engine = engine(dir, "[[dimension]]\nname = \"requests\"\n", SEGMENT_BYTES)?;
+        let segment_bytes = (increments * BYTES_EACH_MAX).next_multiple_of(SEGMENT_BYTES);
+        let mut engine = engine(dir, "[[dimension]]\nname = \"requests\"\n", segment_bytes)?;
         let one = NewIncrement { dimension: "requests".into(), quantity: Some("1".into()), ..NewIncrement::default() };
         for n in 1..=increments {
             engine.take(Peer::default(), &one, NOW).map_err(|refusal| failed(&refusal.message))?;

@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// bytes on disk, processor time and memory; how fast a log is read back and an hour sealed.
 ///
 /// The agent that is measured is this program as a child process, with a state of its own and a simulated AWS, in a
-/// directory that is removed afterwards. It takes about twice the time that is asked for, and up to 2 GB on the disk.
+/// directory that is removed afterwards. Meanwhile it takes some gigabytes of the disk.
 #[derive(Debug, clap::Args)]
 pub struct Bench {
     /// A directory on the disk to measure: the one that is to hold the state

@@ -289,7 +289,7 @@ pub const LESSONS: &[Lesson] = &[
             (exit::INTERRUPTED, "interrupted; nothing is left behind"),
         ],
         examples: &[
-            ("The disk of this directory, in about two minutes", "meterd bench"),
+            ("The disk of this directory", "meterd bench"),
             ("A rough look", "meterd bench --quick"),
             ("Another disk, JSON lines only, for programs", "meterd bench --json --dir /var/lib lines"),
         ],
