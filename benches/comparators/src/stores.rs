@@ -30,7 +30,7 @@ pub fn open(name: &str, dir: &Path) -> Result<Box<dyn Store>, Box<dyn Error>> {
 
 /// A row in each: the dimension, and how much of it.
 const DIMENSION: &str = "requests";
-const QUANTITY: u64 = 1;
+const QUANTITY: u32 = 1;
 
 struct Sqlite(Connection);
 
@@ -64,7 +64,7 @@ impl Store for Sqlite {
     }
 }
 
-const INCREMENTS: TableDefinition<'_, u64, (&str, u64)> = TableDefinition::new("increments");
+const INCREMENTS: TableDefinition<'_, u64, (&str, u32)> = TableDefinition::new("increments");
 
 struct Redb {
     database: redb::Database,
