@@ -23,6 +23,8 @@ const ONE: &str = r#"{"dimension":"requests","quantity":1}"#;
 const EACH: usize = 100;
 /// Connections that one user can have: see the limits in PROTOCOL.md.
 const PLACES: u64 = 1024;
+/// Threads that come and go with the agent's own errands, never with clients.
+const HELPERS: u64 = 4;
 
 fn seed() -> u64 {
     std::env::var("METERD_HOSTILE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..))
@@ -186,14 +188,18 @@ impl Drop for Crowd {
     }
 }
 
-/// What the agent takes of the machine: resident KiB, open files, threads.
+/// What the agent takes of the machine: resident KiB, sockets, threads.
 fn taken(agent: &Agent<'_>) -> [u64; 3] {
     let of = |what: &str| {
         let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with(what)).unwrap().to_owned();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
-    [of("VmRSS:"), fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count() as u64, of("Threads:")]
+    // A descriptor may be gone before it is read. The log and the index open files as they grow: theirs are not counted.
+    let files = fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().flatten();
+    let sockets =
+        files.filter(|file| fs::read_link(file.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:")));
+    [of("VmRSS:"), sockets.count() as u64, of("Threads:")]
 }
 
 /// Asks `count` times, with and without keys, one at a time and many at once; how many units were acknowledged.
@@ -242,12 +248,12 @@ fn beside_a_hundred_of_each_sort_answers_are_right_and_little_is_taken() {
         let mut newcomer = agent.lines();
         acknowledged += behave(&mut newcomer, &format!("new-{sort}"), 6);
         assert_eq!(get(&world.socket(), "/healthz").unwrap().status, 200, "beside sort {sort}");
-        let [kib, files, threads] = taken(&agent);
+        let [kib, sockets, threads] = taken(&agent);
         // A hundred connections, and what they may hold: see the limits in PROTOCOL.md.
         assert!(kib < before[0] + 150 * 1024, "beside sort {sort}: {kib} KiB, {before:?} before");
         // Of those that come and go, some may be gone without its having noticed.
-        assert!(files <= before[1] + 2 * EACH as u64, "beside sort {sort}: {files} files, {before:?} before");
-        assert_eq!(threads, before[2], "beside sort {sort}");
+        assert!(sockets <= before[1] + 2 * EACH as u64, "beside sort {sort}: {sockets} sockets, {before:?} before");
+        assert!(threads <= before[2] + HELPERS, "beside sort {sort}: {threads} threads, {before:?} before");
         drop(crowd);
     }
     wait_until("their connections are gone", || taken(&agent)[1] <= before[1] + 2);
@@ -318,10 +324,13 @@ fn an_hour_of_hostile_traffic_loses_nothing_and_grows_nothing() {
     let quarter = samples.len().div_ceil(4);
     let most = |part: &[[u64; 3]]| [0, 1, 2].map(|of| part.iter().map(|sample| sample[of]).max().unwrap());
     let (first, last) = (most(&samples[..quarter]), most(&samples[samples.len() - quarter..]));
-    println!("{rounds} rounds, {acknowledged} units; most KiB, files, threads: first quarter {first:?}, last {last:?}");
+    println!(
+        "{rounds} rounds, {acknowledged} units; most KiB, sockets, threads: first quarter {first:?}, last {last:?}"
+    );
     let ever = most(&samples);
     assert!(ever[0] < before[0] + 150 * 1024, "{ever:?} at the most, {before:?} before");
-    assert!(ever[1] <= before[1] + PLACES && ever[2] == before[2], "{ever:?} at the most, {before:?} before");
+    assert!(ever[1] <= before[1] + PLACES, "{ever:?} at the most, {before:?} before");
+    assert!(ever[2] <= before[2] + HELPERS, "{ever:?} at the most, {before:?} before");
     if lasting >= Duration::from_secs(600) {
         // Keys are remembered, at some bytes each; all else stays as it was.
         assert!(last[0] < first[0] + 24 * 1024, "KiB grew: {first:?} to {last:?}");
