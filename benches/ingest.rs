@@ -28,12 +28,15 @@ mod hostile;
 const SPAN: Duration = Duration::from_secs(2);
 const MILLION: u64 = 1_000_000;
 
+/// Its name, and what it does in a directory of its own.
+type Part = (&'static str, fn(&Path));
+
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     if hostile::be_hostile(&wanted) {
         return;
     }
-    let parts: [(&str, fn(&Path)); 3] = [("hostile", hostile::hostile), ("memory", memory), ("keys", many_keys)];
+    let parts: [Part; 3] = [("hostile", hostile::hostile), ("memory", memory), ("keys", many_keys)];
     if !wanted.iter().any(|wanted| parts.iter().any(|(name, _)| name == wanted)) {
         println!("how fast: meterd bench; here, each after its name: hostile, memory, keys");
     }
