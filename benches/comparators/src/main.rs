@@ -88,11 +88,13 @@ fn plain() -> Words {
     Words::increment(Protocol::Lines, With::Nothing)
 }
 
+type Measured = Result<Slice, Box<dyn Error>>;
+
 /// Something that can be measured for a span, and its turns.
 struct Entry<'a> {
     who: &'static str,
     how: &'static str,
-    measure: Box<dyn FnMut(Duration) -> Result<Slice, Box<dyn Error>> + 'a>,
+    measure: Box<dyn FnMut(Duration) -> Measured + 'a>,
     turns: Vec<Slice>,
 }
 
@@ -101,11 +103,7 @@ const ALONE: &str = "one at a time";
 const MANY: &str = "64 clients, one at a time each";
 const STREAMED: &str = "as many as go";
 
-fn entry<'a>(
-    who: &'static str,
-    how: &'static str,
-    measure: impl FnMut(Duration) -> Result<Slice, Box<dyn Error>> + 'a,
-) -> Entry<'a> {
+fn entry<'a>(who: &'static str, how: &'static str, measure: impl FnMut(Duration) -> Measured + 'a) -> Entry<'a> {
     Entry { who, how, measure: Box::new(measure), turns: Vec::new() }
 }
 
