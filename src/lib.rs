@@ -32,7 +32,7 @@
 //! | [`doctor`] | what has to be right before the first record, checked one by one | meter anything; go another way than the agent |
 //! | [`gate`] | whether applications should go on while metering fails | refuse usage |
 //! | [`status`], [`metrics`], [`view`] | what people and programs are shown | |
-//! | [`bench`] | what this disk can do, and the agent on it | touch a state that is not its own |
+//! | [`bench`](mod@bench) | what this disk can do, and the agent on it | touch a state that is not its own |
 //! | [`cli`] | a file a command; the only place that prints | |
 //! | [`simulate`] | a Metering Service that keeps AWS's rules, for tries and tests | |
 //!
