@@ -55,6 +55,7 @@ fn options() -> Options {
         region: None,
         grace: MINUTE,
         offset: Offset::Fixed(MINUTE),
+        calls_in_flight: 1,
         instance: Some(SAAS.into()),
         segment_bytes: 16 << 20,
         purpose: Purpose::Test,
@@ -79,6 +80,22 @@ fn say(what: &str, engine: &Engine<RealDisk>, begun: Instant) {
     let bytes = engine.footprint().bytes >> 20;
     let took = begun.elapsed().as_secs_f64();
     println!("{what:<34} {took:>8.2} s   resident {now:>6.0} MiB, at most {most:>6.0}   log {bytes:>6} MiB");
+}
+
+/// Calls with an AWS at the same distance.
+const LEG: u64 = 2000;
+
+/// How long AWS takes to answer, call by call.
+fn away(call: u64) -> Duration {
+    Duration::from_millis([0, 50, 150, 500].get((call / LEG) as usize).copied().unwrap_or(0))
+}
+
+fn pace(calls: u64, records: u64, span: Duration) {
+    let each = away(calls - 1).as_millis();
+    println!(
+        "    one call at a time, each answered after {each} ms: {:.0} records/s",
+        records as f64 / span.as_secs_f64()
+    );
 }
 
 fn main() {
@@ -123,10 +140,16 @@ fn main() {
 
     let begun = Instant::now();
     let (mut calls, mut records) = (0u64, 0u64);
-    let sent_from = now;
+    let mut leg = (now, 0);
     loop {
         match engine.next_sending(now).expect("room") {
             Sending::Batch(keys, requests) => {
+                // By the agent's own clock: what one call at a time comes to with an AWS that is so far away.
+                if calls % LEG == 0 && calls > 0 {
+                    pace(calls, records - leg.1, now.since(leg.0));
+                    leg = (now, records);
+                }
+                now = now.plus(away(calls));
                 calls += 1;
                 records += keys.len() as u64;
                 let accepted = |n: usize| OfRecord::Success { metering_record_id: format!("{calls}-{n}") };
@@ -140,7 +163,6 @@ fn main() {
         }
     }
     say(&format!("{records} records in {calls} calls"), &engine, begun);
-    println!("    at AWS's pace: {} s", now.since(sent_from).as_secs());
     let balanced = engine.state().books().iter().all(|books| books.balanced());
     println!("the books balance: {balanced}");
 

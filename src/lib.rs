@@ -32,6 +32,8 @@
 //! | [`doctor`] | what has to be right before the first record, checked one by one | meter anything; go another way than the agent |
 //! | [`gate`] | whether applications should go on while metering fails | refuse usage |
 //! | [`status`], [`metrics`], [`view`] | what people and programs are shown | |
+//! | [`reconcile`] | this log's records against AWS's own books | decide what became of a record |
+//! | [`evidence`] | a month in one file, chained by hash | keep anything of its own |
 //! | [`bench`](mod@bench) | what this disk can do, and the agent on it | touch a state that is not its own |
 //! | [`cli`] | a file a command; the only place that prints | |
 //! | [`simulate`] | a Metering Service that keeps AWS's rules, for tries and tests | |
@@ -73,8 +75,10 @@ pub mod audit;
 pub mod bench;
 pub mod cli;
 pub mod doctor;
+pub mod evidence;
 pub mod gate;
 pub mod metrics;
+pub mod reconcile;
 pub mod simulate;
 pub mod status;
 pub mod view;

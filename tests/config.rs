@@ -98,10 +98,13 @@ fn what_is_not_said_has_its_default() {
             region: None,
             endpoint_url: None,
             credentials: Credentials::Instance,
+            profile: None,
+            role_arn: None,
             offset: Offset::Auto,
             window: hours(6),
             late: Late::CarryForward,
             zero_records: ZeroRecords::Off,
+            calls_in_flight: 1,
         },
         instance: Instance { id: None },
         hour: HourRules { grace: Duration::from_secs(60) },
@@ -282,4 +285,49 @@ fn check_config_shows_what_holds_or_what_is_wrong() {
     let json: serde_json::Value = serde_json::from_slice(&refused.stdout).unwrap();
     assert_eq!((refused.status.code(), json["errors"][0]["line"].as_u64()), (Some(78), Some(1)));
     assert_eq!(json["errors"][0]["what"], "product.code is missing");
+}
+
+/// A profile and a role are of the default chain.
+#[test]
+fn whose_credentials_are_taken_can_be_said_where_the_chain_is_asked() {
+    let with = |submit: &str| Config::parse(&format!("{MINIMAL}\n[submit]\n{submit}\n"), "whose");
+    let role = "arn:aws:iam::123456789012:role/metering";
+    let both = format!("profile = \"seller\"\nrole_arn = \"{role}\"");
+    let taken = with(&format!("credentials = \"environment\"\n{both}")).unwrap().submit;
+    assert_eq!((taken.profile.as_deref(), taken.role_arn.as_deref()), (Some("seller"), Some(role)));
+    let refused = with(&both).unwrap_err().to_string();
+    assert_eq!(refused.matches("submit.credentials = \"environment\"").count(), 2, "{refused}");
+    let refused = with("credentials = \"environment\"\nrole_arn = \"metering\"").unwrap_err().to_string();
+    assert!(refused.contains("the ARN of a role"), "{refused}");
+    let refused = with("calls_in_flight = 5").unwrap_err().to_string();
+    assert!(refused.contains("allowed: 1 to 4"), "{refused}");
+}
+
+/// `meterd@NAME` is the same agent in other places.
+#[test]
+fn the_template_units_differ_from_the_units_in_names_and_places_only() {
+    let lines = |name: &str| -> Vec<String> {
+        let text = fs::read_to_string(repository(&format!("systemd/{name}"))).unwrap();
+        let kept = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        kept.map(str::to_owned).collect()
+    };
+    let places = [
+        ("Description=Usage metering for AWS Marketplace: %i", "Description=Usage metering for AWS Marketplace"),
+        (" --config /etc/meterd/%i.toml", ""),
+        ("StateDirectory=meterd/%i", "StateDirectory=meterd"),
+        ("/run/meterd/%i/", "/run/meterd/"),
+        ("@%i.", "."),
+    ];
+    for (template, unit) in [
+        ("meterd@.service", "meterd.service"),
+        ("meterd@.socket", "meterd.socket"),
+        ("meterd-admin@.socket", "meterd-admin.socket"),
+    ] {
+        let plain = |line: String| places.iter().fold(line, |line, (there, here)| line.replace(there, here));
+        let ours: Vec<String> = lines(template).into_iter().map(plain).collect();
+        // A poweroff ends an instance, not a seller's agent.
+        let theirs = lines(unit).into_iter().filter(|line| line != "Wants=meterd-end.service");
+        let theirs: Vec<String> = theirs.map(|line| line.replace(" meterd-end.service", "")).collect();
+        assert_eq!(ours, theirs, "{template}");
+    }
 }

@@ -88,6 +88,7 @@ impl World {
             region: self.region.map(str::to_owned),
             grace: MINUTE,
             offset: self.offset,
+            calls_in_flight: 1,
             instance: Some("i-0123456789abcdef0".into()),
             segment_bytes: 1024 * 1024,
             purpose: Purpose::Test,

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module may use only what stands before it.
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 27] = [
     "decimal",
     "hour",
     "tags",
@@ -26,7 +26,9 @@ const ORDER: [&str; 25] = [
     "attribution",
     "doctor",
     "view",
+    "reconcile",
     "audit",
+    "evidence",
     "agent",
     "simulate",
     "bench",

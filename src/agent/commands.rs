@@ -52,6 +52,8 @@ pub enum Command {
     Metrics(oneshot::Sender<Box<Figures>>),
     /// Every record: those that something can still happen to, and the history; or why nobody can tell.
     Records(oneshot::Sender<Result<(view::Current, History), String>>),
+    /// Which hour is the first that is not sealed?
+    OpenFrom(oneshot::Sender<Hour>),
     /// A person has decided about a record that waits for one.
     Settle {
         /// SaaS products: whose record it is.

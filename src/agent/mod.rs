@@ -16,6 +16,7 @@ pub mod core;
 mod door;
 pub mod ending;
 pub mod front;
+mod heads;
 pub mod http;
 pub mod identity;
 pub mod lock;

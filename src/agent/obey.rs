@@ -81,6 +81,9 @@ impl<D: Disk> Core<'_, D> {
                 let history = self.engine.index().history().map_err(|why| why.to_string());
                 let _ = reply.send(history.map(|history| (current, history)));
             }
+            Command::OpenFrom(reply) => {
+                let _ = reply.send(self.engine.state().open_from);
+            }
             Command::Settle { customer, dimension, hour, decision, to, by, reply } => {
                 let decided = to.map_or(Ok(decision), |to| self.engine.carry_to(&dimension, &to));
                 let settled = decided

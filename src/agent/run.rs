@@ -19,6 +19,7 @@ use super::checks;
 use super::commands::{Command, Handle};
 use super::core::{self, Core, Ended, Wiring};
 use super::front::Front;
+use super::heads;
 use super::http;
 use super::identity::{self, Identity};
 use super::lock::LockError;
@@ -246,6 +247,7 @@ pub fn run(config: &Config, launch: Launch, say: &dyn Fn(Stage<'_>)) -> Result<(
             if ask {
                 tokio::task::spawn_local(identity::ask_metadata(handle.clone()));
             }
+            tokio::task::spawn_local(heads::tell(handle.clone(), Arc::clone(&notice_clock)));
             tokio::task::spawn_local(notices::watch(handle.clone(), notice_clock, asking));
             if let Some((in_force, clock)) = examined {
                 tokio::task::spawn_local(checks::run(in_force, clock, handle.clone()));

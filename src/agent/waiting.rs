@@ -22,7 +22,7 @@ use super::run::{RunError, Stage};
 use crate::disk::RealDisk;
 use crate::engine::{Code, Engine, NotSettled, Sending, Tally};
 use crate::gate::{self, Gate};
-use crate::hour::Timestamp;
+use crate::hour::{Hour, Timestamp};
 use crate::ingest::taker::{self, NotReady};
 use crate::metrics::Figures;
 use crate::status::{self, Attention, Status};
@@ -197,6 +197,9 @@ impl Waiting<'_> {
             }
             Command::Records(reply) => {
                 let _ = reply.send(Err(why.clone()));
+            }
+            Command::OpenFrom(reply) => {
+                let _ = reply.send(Hour::default());
             }
             Command::Settle { reply, .. } => {
                 let _ = reply.send(Err(NotSettled::Log(LogError::Poisoned(why.as_str().into()))));

@@ -129,20 +129,20 @@ impl Ledger {
         };
         let place = (row.account, row.dimension);
         let summed = self.customers.open.remove(&(part.hour, row.account, row.dimension)).unwrap_or_default().value;
-        let usage = if account.plain { summed } else { row.usage };
+        let usage = if account.plain { summed } else { row.usage() };
         let (name, customer) = (account.name.clone(), row.account.0);
-        if usage != row.usage {
-            let says = row.usage;
+        if usage != row.usage() {
+            let says = row.usage();
             wrong.push(format!("{name} of customer {customer} in {} comes to {usage}, its row says {says}", part.hour));
         }
         account.sealed += usage;
-        account.rounded += row.rounded;
-        account.included += row.included;
+        account.rounded += row.rounded();
+        account.included += row.included();
         let left = self.customers.left.entry(place).or_default();
         let before = left.remainder + left.spill;
-        left.remainder = row.kept.remainder.iter().map(|(_, amount)| *amount).sum();
-        let spill = row.spill.as_ref().map_or(Amount::ZERO, |carry| carry.value);
-        let after = left.remainder + spill + row.included;
+        left.remainder = row.remainder();
+        let spill = row.spill().map_or(Amount::ZERO, |carry| carry.value);
+        let after = left.remainder + spill + row.included();
         let Some(fresh) = &row.record else { return };
         let rest = fresh.rest.as_deref();
         let is_held = rest.is_some_and(|rest| rest.hold.is_some());
@@ -157,7 +157,7 @@ impl Ledger {
                 taken += record.value;
             }
         }
-        if before + taken + usage + row.rounded != after + fresh.value {
+        if before + taken + usage + row.rounded() != after + fresh.value() {
             wrong.push(format!(
                 "{name} of customer {customer} in {} is not what was measured and taken over",
                 part.hour
@@ -165,7 +165,7 @@ impl Ledger {
         }
         let key = RecordKey::of_customer(row.account, part.hour, row.dimension);
         let waiting = Waiting {
-            value: fresh.value + waits,
+            value: fresh.value() + waits,
             spill: waits,
             place: if is_held { Place::Person } else { Place::Pending },
             ambiguous: false,

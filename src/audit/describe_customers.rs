@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::describe::{Described, Names, describe_as, verdict};
-use crate::decimal::Amount;
 use crate::entry::{Accounts, BatchAnswered, BatchAttempt, SealedPart};
 
 pub(super) fn accounts(accounts: &Accounts) -> Described {
@@ -24,10 +23,9 @@ pub(super) fn sealed_part(part: &SealedPart, names: &Names) -> Described {
         .rows
         .iter()
         .map(|row| {
-            let remainder: Amount = row.kept.remainder.iter().map(|(_, amount)| *amount).sum();
-            json!({ "customer_number": row.account.0, "dimension": names.of(row.dimension), "usage": row.usage.to_string(),
-                    "remainder": remainder.to_string(), "rounded": row.rounded.to_string(),
-                    "included": row.included.to_string(), "quantity": row.record.as_ref().map(|r| r.quantity) })
+            json!({ "customer_number": row.account.0, "dimension": names.of(row.dimension), "usage": row.usage().to_string(),
+                    "remainder": row.remainder().to_string(), "rounded": row.rounded().to_string(),
+                    "included": row.included().to_string(), "quantity": row.record.as_ref().map(|r| r.quantity) })
         })
         .collect();
     let fields = json!({ "hour": part.hour.to_string(), "at": part.at.to_string(), "through": part.through.0,

@@ -12,11 +12,16 @@ pub mod completions;
 pub mod demo;
 pub mod dispose;
 pub mod doctor;
+pub mod evidence;
 pub mod exit;
+pub mod export;
+pub mod import;
 pub mod inspect;
 pub mod lessons;
 mod log;
 pub mod man;
+mod period;
+pub mod reconcile;
 pub mod records;
 pub mod release;
 pub mod reload;
@@ -55,6 +60,10 @@ enum Command {
     Add(add::Add),
     Status(status::StatusArgs),
     Records(records::Records),
+    Reconcile(reconcile::Reconcile),
+    Import(import::Import),
+    Export(export::Export),
+    Evidence(evidence::EvidenceArgs),
     Settle(settle::Settle),
     Verify(verify::Verify),
     Inspect(inspect::Inspect),
@@ -95,6 +104,10 @@ pub fn main() -> ExitCode {
         Command::Add(args) => add::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Records(args) => records::run(&args),
+        Command::Reconcile(args) => reconcile::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Evidence(args) => evidence::run(&args),
         Command::Settle(args) => settle::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),

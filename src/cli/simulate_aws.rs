@@ -51,6 +51,10 @@ pub struct SimulateAws {
     #[arg(long)]
     dry_run_ok: bool,
 
+    /// Write every call as CloudTrail would show it, a JSON event a line; the file is made anew
+    #[arg(long, value_name = "FILE")]
+    cloudtrail: Option<PathBuf>,
+
     #[command(flatten)]
     clock: ClockFlags,
 
@@ -83,12 +87,14 @@ pub fn run(args: SimulateAws) -> ExitCode {
         window: args.window,
         dry_run_ok: args.dry_run_ok,
         faults,
+        cloudtrail: args.cloudtrail,
     };
     let simulation = match Simulation::start(args.listen, args.clock.clock(), options) {
         Ok(simulation) => simulation,
         Err(error) => {
             let listen = args.listen;
-            return fail(REFUSED, &format!("cannot listen on {listen}: {error}; choose another with --listen"));
+            let remedy = "choose another with --listen, or another file with --cloudtrail";
+            return fail(REFUSED, &format!("cannot listen on {listen}, or not write: {error}; {remedy}"));
         }
     };
     // A reader behind a pipe waits for this line; one that has closed its end does not keep the service from serving.

@@ -137,6 +137,8 @@ fn submit(raw: RawSubmit, kind: Option<ProductKind>, findings: &mut Findings<'_>
         Some(ProductKind::Ami) => (defaults::WINDOW_AMI, &limits::WINDOW_AMI),
         Some(ProductKind::Saas) | None => (defaults::WINDOW_SAAS, &limits::WINDOW_SAAS),
     };
+    let fallback = if saas { Credentials::Environment } else { Credentials::Instance };
+    let credentials = findings.or(raw.credentials, fallback, |text| word(&text));
     Submit {
         region: findings.maybe(raw.region, |region| {
             characters(region, &limits::REGION_CHARS, "a-z 0-9 -", |c| {
@@ -144,11 +146,16 @@ fn submit(raw: RawSubmit, kind: Option<ProductKind>, findings: &mut Findings<'_>
             })
         }),
         endpoint_url: findings.maybe(raw.endpoint_url, endpoint::check),
-        credentials: findings.or(
-            raw.credentials,
-            if saas { Credentials::Environment } else { Credentials::Instance },
-            |text| word(&text),
-        ),
+        credentials,
+        profile: findings.maybe(raw.profile, |profile| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            of_the_chain(credentials)?;
+            characters(profile, &limits::PROFILE_CHARS, "A-Z a-z 0-9 . _ -", allowed)
+        }),
+        role_arn: findings.maybe(raw.role_arn, |arn| {
+            of_the_chain(credentials)?;
+            role(arn)
+        }),
         offset: findings.or(raw.offset, Offset::Auto, |text| match text.0.as_str() {
             "auto" => Ok(Offset::Auto),
             _ => within(text, &limits::OFFSET)
@@ -158,7 +165,32 @@ fn submit(raw: RawSubmit, kind: Option<ProductKind>, findings: &mut Findings<'_>
         window: findings.or(raw.window, window_default, |text| within(text, window_range)),
         late: findings.or(raw.late, Late::CarryForward, |text| word(&text)),
         zero_records: findings.or(raw.zero_records, ZeroRecords::Off, |text| word(&text)),
+        calls_in_flight: findings.or(raw.calls_in_flight, defaults::CALLS_IN_FLIGHT, |calls| {
+            let range = &limits::CALLS_IN_FLIGHT;
+            let fits = u32::try_from(calls).ok().filter(|n| range.contains(n));
+            let allowed = || format!("allowed: {} to {}", range.start(), range.end());
+            fits.ok_or_else(|| Refusal::new(format!("is {calls}"), allowed()))
+        }),
     }
+}
+
+/// Profiles and roles are of the default chain: what the instance's own role meters is the instance's usage.
+fn of_the_chain(credentials: Credentials) -> Result<(), Refusal> {
+    if credentials == Credentials::Environment {
+        return Ok(());
+    }
+    let remedy = "leave it out, or set submit.credentials = \"environment\" (the default for kind = \"saas\")";
+    Err(Refusal::new("is set, and submit.credentials is \"instance\"", remedy))
+}
+
+fn role(arn: String) -> Result<String, Refusal> {
+    let is_role = arn.starts_with("arn:aws") && arn.contains(":iam::") && arn.contains(":role/");
+    let fits = limits::ROLE_ARN_CHARS.contains(&arn.len()) && arn.bytes().all(|b| b.is_ascii_graphic());
+    if is_role && fits {
+        return Ok(arn);
+    }
+    let remedy = "allowed: the ARN of a role, such as \"arn:aws:iam::123456789012:role/metering\"";
+    Err(Refusal::new(format!("is {}", quoted(&arn)), remedy))
 }
 
 /// One word out of a few.

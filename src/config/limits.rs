@@ -74,6 +74,16 @@ pub const WINDOW_AMI: RangeInclusive<Duration> = Duration::from_secs(HOUR)..=Dur
 /// month).
 pub const WINDOW_SAAS: RangeInclusive<Duration> = Duration::from_secs(HOUR)..=Duration::from_secs(30 * DAY);
 
+/// Calls with customers' records under way at once: four reach AWS's quota of ten calls a second at up to half a second
+/// each.
+pub const CALLS_IN_FLIGHT: RangeInclusive<u32> = 1..=4;
+
+/// Characters of a named profile.
+pub const PROFILE_CHARS: RangeInclusive<usize> = 1..=64;
+
+/// Characters of a role's ARN (AWS: `RoleArn` of AssumeRole).
+pub const ROLE_ARN_CHARS: RangeInclusive<usize> = 20..=2048;
+
 /// Characters of a fixed instance id.
 pub const INSTANCE_ID_CHARS: RangeInclusive<usize> = 1..=64;
 
@@ -107,6 +117,8 @@ pub mod defaults {
     pub const WINDOW_AMI: Duration = Duration::from_secs(6 * HOUR);
     /// `submit.window` for `kind = "saas"`.
     pub const WINDOW_SAAS: Duration = Duration::from_secs(DAY);
+    /// `submit.calls_in_flight`.
+    pub const CALLS_IN_FLIGHT: u32 = 1;
     /// `hour.grace`.
     pub const GRACE: Duration = Duration::from_secs(MINUTE);
     /// `gate.warn_after`.

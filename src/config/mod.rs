@@ -153,6 +153,12 @@ pub struct Submit {
     pub endpoint_url: Option<String>,
     /// Where credentials come from.
     pub credentials: Credentials,
+    /// The profile of the default chain, 1 to 64 of `[A-Za-z0-9._-]`; none: as the environment says. Only with
+    /// [`Credentials::Environment`].
+    pub profile: Option<String>,
+    /// The role that calls are made as, by its ARN; none: whoever the credentials are of. Only with
+    /// [`Credentials::Environment`].
+    pub role_arn: Option<String>,
     /// When in the hour records are sent.
     pub offset: Offset,
     /// How far back AWS accepts a record: 1 h to 24 h, for SaaS products to 30 days.
@@ -161,6 +167,8 @@ pub struct Submit {
     pub late: Late,
     /// Whether hours without usage are reported.
     pub zero_records: ZeroRecords,
+    /// Calls with customers' records that may be under way at once, and so in doubt after an outage: 1 to 4.
+    pub calls_in_flight: u32,
 }
 
 impl Submit {

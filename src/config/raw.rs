@@ -74,10 +74,13 @@ pub(super) struct RawSubmit {
     pub region: Field<String>,
     pub endpoint_url: Field<String>,
     pub credentials: Field<String>,
+    pub profile: Field<String>,
+    pub role_arn: Field<String>,
     pub offset: Field<RawDuration>,
     pub window: Field<RawDuration>,
     pub late: Field<String>,
     pub zero_records: Field<String>,
+    pub calls_in_flight: Field<i128>,
 }
 
 /// Reads every key of the file. Wrong types and unknown keys go to `findings`.
@@ -110,10 +113,13 @@ pub(super) fn read(document: &DeTable<'_>, findings: &mut Findings<'_>) -> Raw {
         region: t.take("region", f),
         endpoint_url: t.take("endpoint_url", f),
         credentials: t.take("credentials", f),
+        profile: t.take("profile", f),
+        role_arn: t.take("role_arn", f),
         offset: t.take("offset", f),
         window: t.take("window", f),
         late: t.take("late", f),
         zero_records: t.take("zero_records", f),
+        calls_in_flight: t.take("calls_in_flight", f),
     });
     let instance_id = section(&mut top, "instance", name("[instance]", "instance."), findings, |t, f| t.take("id", f));
     let grace = section(&mut top, "hour", name("[hour]", "hour."), findings, |t, f| t.take("grace", f));

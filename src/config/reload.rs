@@ -20,6 +20,8 @@ pub const AT_START: &[(&str, &str)] = &[
     ("submit.region", "the way to AWS is made at the start"),
     ("submit.endpoint_url", "the way to AWS is made at the start, and the log says whether it is the real one"),
     ("submit.credentials", "the way to AWS is made at the start"),
+    ("submit.profile", "the way to AWS is made at the start"),
+    ("submit.role_arn", "the way to AWS is made at the start"),
     ("instance.id", "another one is another instance, whose log this is not"),
 ];
 

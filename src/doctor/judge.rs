@@ -144,7 +144,12 @@ impl Case<'_> {
         }
         match &self.facts.key {
             Some(Ok(key)) => {
-                let name = if role.is_empty() { "credentials of the environment" } else { role };
+                let name = match (&self.config.submit.role_arn, &self.config.submit.profile) {
+                    _ if !role.is_empty() => role.to_owned(),
+                    (Some(assumed), _) => assumed.clone(),
+                    (None, Some(profile)) => format!("profile {profile}"),
+                    (None, None) => "credentials of the environment".to_owned(),
+                };
                 let until = key.until.map(|end| format!(", valid until {end}")).unwrap_or_default();
                 let found = format!("{name}, key {}{until}", key.id);
                 let past = key.until.is_some_and(|end| end <= self.facts.now) && !self.clock_is_wrong();

@@ -19,7 +19,8 @@ impl<D: Disk> Engine<D> {
             return Ok(Sending::Idle);
         }
         let only_ask = in_doubt || (self.outbox.doubts_clock() && self.state.something_waits());
-        let keys = match self.dispatch.next(&self.state, now, self.offset(), only_ask) {
+        let in_flight_max = self.options.calls_in_flight;
+        let keys = match self.dispatch.next(&self.state, now, self.offset(), in_flight_max, only_ask) {
             Next::Idle => return Ok(Sending::Idle),
             Next::Wait(until) => return Ok(Sending::Wait(until)),
             Next::Probe => {
@@ -41,7 +42,8 @@ impl<D: Disk> Engine<D> {
         let records = keys.iter().filter_map(|key| self.state.records.get(key));
         let requests: Vec<Request> = records.clone().map(|r| r.record.request.clone()).collect();
         let window = records.map(|r| r.deadline(self.state.window).since(r.record.request.timestamp)).next();
-        let came_to = answer::judge_batch(reply, &requests, window.unwrap_or(self.state.window));
+        let window = window.unwrap_or(self.state.window);
+        let came_to = answer::judge_batch(reply, &requests, &self.state.product_code, window);
         let records = to_each(keys, &came_to, reply);
         let whole = of_the_call(&came_to);
         self.aws.calls.record(&whole);

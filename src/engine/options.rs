@@ -27,6 +27,8 @@ pub struct Options {
     pub grace: Duration,
     /// How long after an hour its records go out.
     pub offset: Offset,
+    /// Calls with customers' records that may be under way at once.
+    pub calls_in_flight: u32,
     /// The instance, if it is known.
     pub instance: Option<String>,
     /// Length of a new segment in bytes.
@@ -54,6 +56,7 @@ impl Options {
             region: config.submit.region.clone(),
             grace: config.hour.grace,
             offset: config.submit.offset,
+            calls_in_flight: config.submit.calls_in_flight,
             instance,
             segment_bytes: u64::from(config.state.segment_bytes),
             purpose,

@@ -7,8 +7,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Allocation, Carry, DimensionId, Hold, Kept, Record, RecordKey, Request, Verdict};
-use crate::decimal::Amount;
+use super::{DimensionId, RecordKey, Request, Verdict, share_bytes};
 use crate::hour::{Hour, Timestamp};
 
 /// Bits of [`RecordKey::generation`] below the customer's number.
@@ -142,114 +141,6 @@ pub struct Accounts {
     pub buyers: Vec<Buyer>,
 }
 
-/// What is sealed of a customer's hour and was never sent, as it stands in the log and in memory: the request follows
-/// from it, the key, and what the hour's records have in common.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fresh {
-    /// As in [`Request`].
-    pub quantity: u32,
-    /// As in [`Record`].
-    pub usage: Amount,
-    /// As in [`Record`].
-    pub value: Amount,
-    /// What most records have nothing of.
-    pub rest: Option<Box<Rest>>,
-}
-
-/// The rest of a [`Record`], field by field.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "each as in Record and Request")]
-pub struct Rest {
-    pub late: Amount,
-    pub remainder_in: Amount,
-    pub included: Amount,
-    pub remainder: Amount,
-    pub carried_in: Amount,
-    pub took: Vec<RecordKey>,
-    pub allocations: Vec<Allocation>,
-    pub hold: Option<Hold>,
-}
-
-/// What all records of an hour have in common.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct InCommon {
-    /// As in [`Request`].
-    pub timestamp: Timestamp,
-    /// The product's code, when the first of them was fixed. One with a licence is sent without it.
-    pub product_code: String,
-}
-
-/// About how long shares are as AWS reads them.
-pub fn share_bytes(shares: &[Allocation]) -> usize {
-    const SHARE: usize = 64;
-    const TAG: usize = 32;
-    let tags = |share: &Allocation| share.tags.iter().map(|(k, v)| TAG + k.len() + v.len()).sum::<usize>();
-    shares.iter().map(|share| SHARE + tags(share)).sum()
-}
-
-impl Fresh {
-    /// About how long its shares are as AWS reads them.
-    pub fn share_bytes(&self) -> usize {
-        self.rest.as_ref().map_or(0, |rest| share_bytes(&rest.allocations))
-    }
-
-    /// What is to be kept of a record.
-    pub fn of(record: Record) -> Fresh {
-        let Record { request, usage, late, remainder_in, included, remainder, carried_in, took, value, hold, key: _ } =
-            record;
-        let rest =
-            Rest { late, remainder_in, included, remainder, carried_in, took, allocations: request.allocations, hold };
-        let rest = (rest != Rest::default()).then(|| Box::new(rest));
-        Fresh { quantity: request.quantity, usage, value, rest }
-    }
-
-    /// The record again.
-    pub fn record(&self, key: RecordKey, dimension: &str, common: &InCommon, buyer: &Buyer) -> Record {
-        let rest = self.rest.as_deref().cloned().unwrap_or_default();
-        let Rest { late, remainder_in, included, remainder, carried_in, took, allocations, hold } = rest;
-        let request = Request {
-            product_code: common.product_code.clone(),
-            dimension: dimension.to_owned(),
-            timestamp: common.timestamp,
-            quantity: self.quantity,
-            allocations,
-            client_token: buyer.word(),
-        };
-        let (usage, value) = (self.usage, self.value);
-        Record { key, request, usage, late, remainder_in, included, remainder, carried_in, took, value, hold }
-    }
-}
-
-/// One dimension of one customer at a seal; see [`super::SealedDimension`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "each as in SealedDimension")]
-pub struct SealedRow {
-    pub account: AccountId,
-    pub dimension: DimensionId,
-    pub usage: Amount,
-    pub included: Amount,
-    pub rounded: Amount,
-    pub kept: Kept,
-    pub record: Option<Fresh>,
-    pub spill: Option<Carry>,
-}
-
-/// Part of an hour's close: all that some customers have in it, in the order of their numbers. Nothing more counts in the
-/// hour from the first part on; the [`super::Seal`] behind the last one closes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SealedPart {
-    /// The hour.
-    pub hour: Hour,
-    /// When.
-    pub at: Timestamp,
-    /// The same in every part of an hour.
-    pub common: InCommon,
-    /// Customers up to this one are closed now.
-    pub through: AccountId,
-    /// What they have.
-    pub rows: Vec<SealedRow>,
-}
-
 /// A call with these records is about to be made; written before its first byte leaves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchAttempt {
@@ -272,8 +163,9 @@ pub struct BatchAnswered {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Entry, Peer, Run, Usage, kind};
+    use super::super::{Entry, Fresh, InCommon, Peer, Rest, RowMore, Run, SealedPart, SealedRow, Usage, kind};
     use super::*;
+    use crate::decimal::Amount;
 
     /// These bytes stand in logs.
     #[test]
@@ -288,18 +180,16 @@ mod tests {
         let buyer = Buyer { customer: 7, license: Some("l".into()) };
         let common = InCommon { timestamp: at, product_code: "p".into() };
         let of = Amount::from_millionths;
-        let fresh = Fresh { quantity: 6, usage: of(5), value: of(4), rest: None };
-        let row = SealedRow {
-            account: AccountId(3),
-            dimension: DimensionId(2),
-            usage: of(5),
-            included: of(1),
-            rounded: of(0),
-            kept: Kept::default(),
-            record: Some(fresh),
-            spill: None,
-        };
-        let part = SealedPart { hour, at, common, through: AccountId(3), rows: vec![row] };
+        let (account, dimension) = (AccountId(3), DimensionId(2));
+        let plain = Fresh { quantity: 6, plain: 5, rest: None };
+        let rest = Rest { usage: of(5), value: of(4), ..Rest::default() };
+        let full = Fresh { quantity: 6, plain: 0, rest: Some(Box::new(rest)) };
+        let more = RowMore { usage: of(7), included: of(1), rounded: of(2), ..RowMore::default() };
+        let rows = vec![
+            SealedRow { account, dimension, record: Some(plain), more: None },
+            SealedRow { account, dimension, record: Some(full), more: Some(Box::new(more)) },
+        ];
+        let part = SealedPart { hour, at, common, through: AccountId(3), rows };
         let usage = Usage {
             first_seq: 8,
             received: at,
@@ -322,18 +212,30 @@ mod tests {
                     &long(1),
                     b"p",
                     &[3, 0, 0, 0],
-                    &long(1),
+                    &long(2),
                     &[3, 0, 0, 0, 2, 0],
-                    &amount(5),
-                    &amount(1),
-                    &amount(0),
-                    &long(0),
-                    &long(0),
-                    &[0, 0],
                     &[1, 6, 0, 0, 0],
+                    &long(5),
+                    &[0],
+                    &[0],
+                    &[3, 0, 0, 0, 2, 0],
+                    &[1, 6, 0, 0, 0],
+                    &long(0),
+                    &[1],
                     &amount(5),
                     &amount(4),
+                    &[0; 5 * 16],
+                    &long(0),
+                    &long(0),
+                    &[0],
+                    &[1],
+                    &amount(7),
+                    &amount(1),
+                    &amount(2),
+                    &long(0),
+                    &long(0),
                     &[0, 0],
+                    &[0],
                 ]
                 .concat(),
             ),

@@ -7,6 +7,7 @@ mod damage;
 mod end;
 mod outcome;
 mod record;
+mod sealed_row;
 mod setup;
 mod time;
 mod usage;
@@ -16,13 +17,12 @@ use bincode::Options as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use customer::{
-    AccountId, Accounts, BatchAnswered, BatchAttempt, Buyer, Fresh, InCommon, Rest, SealedPart, SealedRow, share_bytes,
-};
+pub use customer::{AccountId, Accounts, BatchAnswered, BatchAttempt, Buyer};
 pub use damage::{Damaged, Echo, Echoed};
 pub use end::{CalledOff, End};
 pub use outcome::{Answered, Attempt, Closed, Decision, Ending, FixedAnew, Released, Settled, Verdict};
 pub use record::{Allocation, Carry, Hold, Kept, Record, RecordKey, Request, Seal, SealedDimension, Used};
+pub use sealed_row::{Fresh, InCommon, Rest, RowMore, SealedPart, SealedRow, share_bytes};
 pub use setup::{Rules, Setup};
 pub use time::{Alive, ClockSeen, Started, Trust};
 pub use usage::{DimensionId, Increment, Peer, Run, Usage};

@@ -345,7 +345,8 @@ impl State {
     }
 }
 
-fn amount(quantity: u64) -> Amount {
+/// Of so many millionths.
+pub(super) fn amount(quantity: u64) -> Amount {
     Amount::from_millionths(i128::from(quantity))
 }
 

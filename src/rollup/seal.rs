@@ -27,18 +27,25 @@ impl State {
     /// the seal is written to the log and then folded in like every entry. `None` until it is certain
     /// which instance this is, for that is part of the request.
     pub fn seal(&self, hour: Hour, through: Hour, at: Timestamp) -> Option<Seal> {
-        self.close(hour, through, at, None)
+        self.close(hour, through, at, None, Some(self.name()?))
     }
 
     /// What closes `hour` before it is over, or before its grace is. Its records are stamped with `moment`, which must not
     /// lie in what AWS takes for the future, or with the hour's last second if that is past. There is no record of
     /// nothing: AWS wants that of whole hours only.
     pub fn seal_early(&self, hour: Hour, at: Timestamp, moment: Timestamp) -> Option<Seal> {
-        self.close(hour, hour, at, Some(moment))
+        self.close(hour, hour, at, Some(moment), Some(self.name()?))
     }
 
-    pub(super) fn close(&self, hour: Hour, through: Hour, at: Timestamp, early: Option<Timestamp>) -> Option<Seal> {
-        let instance = self.name()?;
+    /// `instance`: whose tokens the records get; none where they are a customer's, which says itself who is billed.
+    pub(super) fn close(
+        &self,
+        hour: Hour,
+        through: Hour,
+        at: Timestamp,
+        early: Option<Timestamp>,
+        instance: Option<&str>,
+    ) -> Option<Seal> {
         let mut dimensions = Vec::new();
         // Where customers are billed the instance is not.
         let own = if self.customers().is_some() { &[] } else { self.dimensions.as_slice() };
@@ -55,7 +62,7 @@ impl State {
         dimension: &DimensionState,
         hour: Hour,
         early: Option<Timestamp>,
-        instance: &str,
+        instance: Option<&str>,
     ) -> Option<SealedDimension> {
         let rules = dimension.rules_for(hour);
         // A source is billed in what is made of it; only units that were its own before still go out under its name.
@@ -102,7 +109,7 @@ impl State {
         let quantity = u32::try_from(billed - spilled_units).unwrap_or(0);
         let sends = quantity > 0 || send_zero || !dimension.carry.is_empty();
         let record = sends.then(|| {
-            let token = client_token(&self.product_code, instance, &rules.name, &key);
+            let token = |instance| client_token(&self.product_code, instance, &rules.name, &key);
             Record {
                 key,
                 request: Request {
@@ -111,7 +118,7 @@ impl State {
                     timestamp,
                     quantity,
                     allocations: allocations(&units),
-                    client_token: token,
+                    client_token: instance.map(token).unwrap_or_default(),
                 },
                 usage,
                 late: hourly.late,

@@ -11,6 +11,7 @@
 //! - `request`, `allocations`, `batch`: a request checked by itself;
 //! - `faults`, `script`: what goes wrong when, and how people write it ([`script`] documents the format);
 //! - `rules`: the books, a request and a moment give an answer; pure;
+//! - `trail`: what CloudTrail would show of it, in a file;
 //! - `answer`, `ledger`: vocabulary.
 //!
 //! Invariants: only `service` asks the clock; only `server` touches the network; nothing in the books ever changes.
@@ -25,10 +26,12 @@ mod rules;
 pub mod script;
 mod server;
 mod service;
+mod trail;
 mod wire;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -42,6 +45,7 @@ pub use ledger::{Call, Ledger, LedgerRecord};
 use crate::clock::Clock;
 use rules::Rules;
 use service::Service;
+use trail::Trail;
 
 /// How the simulated service behaves.
 #[derive(Debug, Clone)]
@@ -56,6 +60,8 @@ pub struct Options {
     pub dry_run_ok: bool,
     /// What goes wrong, counted from the start.
     pub faults: Vec<Fault>,
+    /// Where every call is written as CloudTrail would show it, an event a line; made anew.
+    pub cloudtrail: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -67,6 +73,7 @@ impl Default for Options {
             window: SIX_HOURS,
             dry_run_ok: false,
             faults: Vec::new(),
+            cloudtrail: None,
         }
     }
 }
@@ -94,11 +101,13 @@ impl Simulation {
     /// Starts the service on a thread of its own. Port 0 takes a free one, see [`Simulation::addr`].
     ///
     /// # Errors
-    /// If the address cannot be listened on, the thread cannot be started, or `options` hold too many faults.
+    /// If the address cannot be listened on, the thread cannot be started, the file of `cloudtrail` cannot be made, or
+    /// `options` hold too many faults.
     pub fn start(listen: SocketAddr, clock: Arc<dyn Clock>, options: Options) -> io::Result<Simulation> {
-        let Options { products, dimensions, window, dry_run_ok, faults } = options;
+        let Options { products, dimensions, window, dry_run_ok, faults, cloudtrail } = options;
         let rules = Rules { products, dimensions, window, dry_run_ok };
-        let service = Service::new(clock, rules, faults).map_err(io::Error::other)?;
+        let trail = cloudtrail.as_deref().map(Trail::create).transpose()?;
+        let service = Service::new(clock, rules, faults, trail).map_err(io::Error::other)?;
         let service = Arc::new(service);
         let listener = TcpListener::bind(listen)?;
         listener.set_nonblocking(true)?;

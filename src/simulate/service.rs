@@ -16,6 +16,7 @@ use super::faults::{Fault, Faults, Kind, Port, Seen};
 use super::ledger::{Call, CallLog, Ledger, LedgerRecord, totals};
 use super::request::MeterUsage;
 use super::rules::{Books, Rules, uuid_of};
+use super::trail::{Seen as Shown, Trail};
 use super::wire::{self, Operation, Reply};
 use crate::clock::Clock;
 use crate::hour::Timestamp;
@@ -61,6 +62,9 @@ struct State {
     /// Outages that were asked for, and how many of them the listening port has followed.
     outages: u64,
     outages_settled: u64,
+    trail: Option<Trail>,
+    /// What came of the call that is under way, though nobody may hear of it.
+    judged: Option<Result<Granted, Refusal>>,
 }
 
 /// The parts of a call that rules and faults look at.
@@ -103,9 +107,9 @@ impl Service {
     ///
     /// # Errors
     /// A sentence if there are too many faults.
-    pub fn new(clock: Arc<dyn Clock>, rules: Rules, faults: Vec<Fault>) -> Result<Self, String> {
+    pub fn new(clock: Arc<dyn Clock>, rules: Rules, faults: Vec<Fault>, trail: Option<Trail>) -> Result<Self, String> {
         let started = clock.now();
-        let mut state = State::default();
+        let mut state = State { trail, ..State::default() };
         state.faults.add(faults, started)?;
         Ok(Service {
             clock,
@@ -145,6 +149,7 @@ impl Service {
         if let Some(kind) = &fault {
             *state.hit.entry(kind.name()).or_default() += 1;
         }
+        let stood = state.books.records().len();
         let ending = self.end(&mut state, &heard, fault.as_ref(), now, request_id.clone());
         let reply = match &ending {
             Ending::Answer { reply, .. } => Some(reply),
@@ -156,6 +161,16 @@ impl Service {
                 *state.rejected.entry(code.clone()).or_default() += 1;
             }
             Some(_) => {}
+        }
+        let State { trail, judged, books, .. } = &mut *state;
+        if let (Some(trail), Ok(operation)) = (trail, &heard.operation) {
+            let caller = heard.caller.as_deref().unwrap_or_default();
+            for planted in books.records().iter().skip(stood).filter(|record| record.planted) {
+                trail.planted(planted, now);
+            }
+            let refused = reply.and_then(|reply| reply.error_type.as_deref());
+            let answer = judged.take();
+            trail.call(&Shown { now, operation: *operation, caller, body, request_id: &request_id, answer, refused });
         }
         state.log.push(Call {
             number,
@@ -278,6 +293,7 @@ impl Service {
             }
             Asked::Who(body) => batch::resolve_customer(&self.rules, body),
         };
+        state.judged = Some(judgement.clone());
         match &judgement {
             Ok(Granted::DryRun) => state.dry_runs += 1,
             Err(refusal) if refusal.code == DRY_RUN_OPERATION => state.dry_runs += 1,

@@ -12,7 +12,7 @@ struct Kind {
     is_one: fn(&RecordState) -> bool,
     /// What is the matter.
     what: &'static str,
-    /// What to do about the record that these words name, `HOUR DIMENSION`.
+    /// What to do about the record that these words name, `HOUR DIMENSION` (and whose it is, of a customer's).
     remedy: fn(&str, &RecordState, &State) -> String,
     /// The state in which `meterd records` shows them.
     shown_as: &'static str,
@@ -79,6 +79,15 @@ fn refused(record: &str, first: &RecordState, state: &State) -> String {
     )
 }
 
+/// A customer's record is named by the customer too.
+fn whose(record: &RecordState) -> String {
+    let Some(buyer) = record.record.key.account().and_then(|_| record.record.request.buyer()) else {
+        return String::new();
+    };
+    let license = buyer.license.as_ref().map_or_else(String::new, |license| format!(" --license {license}"));
+    format!(" --customer {}{license}", buyer.customer_id())
+}
+
 fn decide(look: &str, record: &str) -> String {
     format!(
         "{look}, then say which it is; AWS has it: `meterd settle {record} accepted`; AWS does not have it, and its units \
@@ -96,7 +105,7 @@ pub(super) fn attention(state: &State, add: &mut impl FnMut(&'static str, String
         let count = found.count();
         let words = first.last_error.as_deref().map_or_else(String::new, |words| format!(": {words}"));
         let message = format!("{what}: {}{}{words}", describe(first), more(count));
-        let record = format!("{} {}", first.record.key.hour, first.record.request.dimension);
+        let record = format!("{} {}{}", first.record.key.hour, first.record.request.dimension, whose(first));
         let mut remedy = remedy(&record, first, state);
         if count > 1 {
             remedy += &format!("; the others are in `meterd records --state {shown_as}`");

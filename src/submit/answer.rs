@@ -79,15 +79,20 @@ pub enum OfCall {
     All(Verdict),
 }
 
-/// What the answer means for the records of a call. `window`: for how long the first one may be sent.
-pub fn judge_batch(reply: &Reply, requests: &[Request], window: Duration) -> OfCall {
+/// What the answer means for the records of a call. `product`: the code that is configured. `window`: for how long the
+/// first one may be sent.
+pub fn judge_batch(reply: &Reply, requests: &[Request], product: &str, window: Duration) -> OfCall {
     if let Outcome::Batch(records) = &reply.outcome {
         return OfCall::Records(records.iter().map(judge_record).collect());
     }
     let Some(first) = requests.first() else { return OfCall::All(Verdict::NotTaken) };
     if matches!(&reply.outcome, Outcome::Error { code, .. } if code == "InvalidProductCode" && !first.is_licensed()) {
-        // It stands on the call: all records would end with a person, one by one, for one wrong word.
-        return OfCall::All(Verdict::Blocked);
+        if first.product_code == product {
+            // It stands on the call: all records would end with a person, one by one, for one wrong word.
+            return OfCall::All(Verdict::Blocked);
+        }
+        // The word is mended since they were sealed: they are refused, and with that fixed anew under the right one.
+        return OfCall::Records(vec![(Verdict::Refused, reply.message.clone()); requests.len()]);
     }
     match judge(reply, first, window) {
         Verdict::Refused | Verdict::OutOfBounds { .. } if requests.len() > 1 => OfCall::Split,
@@ -141,7 +146,8 @@ pub fn judge(reply: &Reply, request: &Request, window: Duration) -> Verdict {
         | "IncompleteSignature"
         | "InvalidClientTokenId"
         | "NotAuthorized"
-        | "OptInRequired" => Verdict::Blocked,
+        | "OptInRequired"
+        | "DisabledApi" => Verdict::Blocked,
         "DuplicateRequest" | "IdempotencyConflict" => Verdict::Conflict,
         "TimestampOutOfBounds" => {
             let too_old = reply.aws_time.is_some_and(|aws| aws > request.timestamp.plus(window));

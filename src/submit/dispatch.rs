@@ -1,8 +1,9 @@
 //! Which customers' records go into the next call, and when. Pure, and in memory only; after a restart pauses begin anew.
 //!
-//! Oldest first, up to 25 in a call, several calls in flight while all goes well. A call that AWS refuses because of one
-//! record in it goes again in halves, until that one stands alone. After a call that was not answered nothing else is
-//! tried than that same one, until AWS answers.
+//! Oldest first, up to 25 in a call, one call at a time; several while all goes well, where that is configured. A call that
+//! AWS refuses because of one record in it goes again in halves, until that one stands alone. After a call that was not
+//! answered nothing else is tried than that same one, and past its window a call about nothing, until AWS answers: so no
+//! outage leaves more in doubt than was under way when it began.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,11 +21,9 @@ pub const RECORDS_MAX: usize = 25;
 const CALL_BYTES_MAX: usize = 950_000;
 /// Bytes of a record without its shares, as AWS reads it.
 const RECORD_BYTES: usize = 1500;
-/// Calls in flight. As many may be in doubt when an outage begins.
-pub const IN_FLIGHT_MAX: usize = 4;
 /// Least time between the beginnings of two calls: below AWS's quota of ten a second.
 pub const SPACING: Duration = Duration::from_millis(125);
-/// So many records are looked at for those that fit into a call with the first one.
+/// So many records are looked at for those that fit into a call with the first one, those that are put off aside.
 const LOOKED_AT_MAX: usize = 1000;
 
 /// What to do next.
@@ -47,7 +46,7 @@ pub struct Dispatch {
     not_before: Timestamp,
     /// Calls in a row that were not taken, as far as anybody can tell.
     failures: u32,
-    in_flight: usize,
+    in_flight: u32,
     /// Records that AWS puts off while it takes others.
     put_off: BTreeMap<RecordKey, (Timestamp, u32)>,
     /// Parts of calls that were refused, the next one last.
@@ -77,10 +76,18 @@ impl Dispatch {
         self.failures
     }
 
-    /// What to do at `now`, where an hour's records go out `offset` after its end. `only_ask`: what time it is is in doubt.
-    pub fn next(&mut self, state: &State, now: Timestamp, offset: Duration, only_ask: bool) -> Next {
+    /// What to do at `now`, where an hour's records go out `offset` after its end. `in_flight_max`: so many calls at once.
+    /// `only_ask`: what time it is is in doubt.
+    pub fn next(
+        &mut self,
+        state: &State,
+        now: Timestamp,
+        offset: Duration,
+        in_flight_max: u32,
+        only_ask: bool,
+    ) -> Next {
         let carefully = only_ask || self.unanswered || self.failures > 0;
-        if self.in_flight >= if carefully { 1 } else { IN_FLIGHT_MAX } {
+        if self.in_flight >= if carefully { 1 } else { in_flight_max } {
             return Next::Idle;
         }
         let due = until(self.not_before, now);
@@ -91,10 +98,16 @@ impl Dispatch {
             return Next::Probe;
         }
         if self.unanswered {
-            match in_doubt(state, now) {
-                batch if batch.is_empty() => self.unanswered = false,
-                batch => return Next::Send(batch),
+            let batch = in_doubt(state, now);
+            if !batch.is_empty() {
+                return Next::Send(batch);
             }
+            // Its window has passed, and the outage may still be on. What was in halves is found again.
+            self.halves.clear();
+            return match self.gather(state, now, offset) {
+                Next::Send(_) => Next::Probe,
+                wait => wait,
+            };
         }
         while let Some(mut half) = self.halves.pop() {
             half.retain(|key| state.records.get(key).is_some_and(|r| is_sendable(r, state, now)));
@@ -109,20 +122,25 @@ impl Dispatch {
         let split: BTreeSet<&RecordKey> = self.halves.iter().flatten().collect();
         let mut wake: Option<Timestamp> = None;
         let mut batch = Vec::new();
-        let (mut first, mut bytes) = (None, 0);
-        for candidate in candidates(state, now, offset).filter(|c| !split.contains(&c.key)).take(LOOKED_AT_MAX) {
-            let put_off = self.put_off.get(&candidate.key).map_or(now, |(moment, _)| until(*moment, now));
-            let due = candidate.due.max(put_off);
+        let (mut first, mut bytes, mut looked_at) = (None, 0, 0);
+        for candidate in candidates(state, now, offset).filter(|c| !split.contains(&c.key)) {
+            let put_off = self.put_off.get(&candidate.key).map(|(moment, _)| until(*moment, now));
+            let due = candidate.due.max(put_off.unwrap_or(now));
             if due > now {
                 wake = Some(wake.map_or(due, |moment| moment.min(due)));
+                if put_off.is_none() {
+                    // The others are of this hour or a later one.
+                    break;
+                }
                 continue;
             }
+            looked_at += 1;
             if *first.get_or_insert(candidate.product) == candidate.product && bytes + candidate.bytes <= CALL_BYTES_MAX
             {
                 bytes += candidate.bytes;
                 batch.push(candidate.key);
             }
-            if batch.len() == RECORDS_MAX {
+            if batch.len() == RECORDS_MAX || looked_at == LOOKED_AT_MAX {
                 break;
             }
         }

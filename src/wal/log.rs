@@ -18,6 +18,9 @@ use crate::hour::Timestamp;
 
 /// A sync slower than this is worth a warning.
 const SYNC_WARN: Duration = Duration::from_secs(1);
+/// A batch is written at the latest when it is as long as this: a seal of many customers and the checkpoints in it do not
+/// gather in memory.
+const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Bounds of the counts by how long a commit took, in microseconds.
 const COMMIT_BOUNDS: &[u64] =
     &[50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 5_000_000];
@@ -176,6 +179,9 @@ impl<D: Disk> Log<D> {
         need: Need,
         at: Timestamp,
     ) -> Result<(), LogError> {
+        if self.batch.len() >= BATCH_BYTES_MAX {
+            self.commit()?;
+        }
         let left = self.segment.header.bytes - self.segment.batch_at - self.batch.len() as u64;
         if frame_bytes(payload.len()) as u64 > left {
             self.roll(need, at)?;

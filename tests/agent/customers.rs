@@ -127,6 +127,10 @@ fn a_persons_word_names_the_customer() {
     let held = records.iter().find(|r| r["state"] == "held").unwrap();
     assert_eq!((&held["customer"], held["client_token"].as_str()), (&name(1).into(), Some("")), "{held}");
     let hour = held["hour"].as_str().unwrap();
+    let status = agent.status();
+    let told = status["attention"].as_array().unwrap().iter().find(|told| told["code"] == "held").unwrap();
+    let command = format!("`meterd settle {hour} requests --customer {} retry`", name(1));
+    assert!(told["do"].as_str().unwrap().contains(&command), "{told}");
     let settle = |more: &[&str]| world.run(&[&["settle", hour, "requests", "write-off"], more].concat());
     assert_eq!(settle(&[]).code, 1, "whose record it is must be said");
     assert_eq!(settle(&["--customer", &name(1)]).code, 0);

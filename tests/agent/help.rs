@@ -93,7 +93,7 @@ fn the_examples_in_the_help_work() {
         decided += usize::from(ran.code == 0);
     }
     assert_eq!(decided, 2, "one of requests, one of gigabyte");
-    for verb in ["add", "records", "check-config", "reload", "verify", "inspect", "seal"] {
+    for verb in ["add", "records", "export", "check-config", "reload", "verify", "inspect", "seal"] {
         work(verb, &[0]);
     }
     // They tell by it what they found.
@@ -107,8 +107,9 @@ fn the_examples_in_the_help_work() {
     agent.stop();
     work("scrub", &[0, 1]);
     assert!(!world.state().join("wal").exists(), "it was scrubbed in the end");
-    // What runs until it is stopped, demo and bench (they have tests of their own) and what another shell reads: they parse.
-    for verb in ["demo", "simulate-aws", "run", "bench", "completions"] {
+    // What runs until it is stopped, demo and bench (they have tests of their own), what another shell reads and what wants files of
+    // a month: they parse.
+    for verb in ["demo", "simulate-aws", "run", "bench", "completions", "reconcile", "import", "evidence"] {
         for line in examples(&world, verb) {
             let words = line.split_once("meterd").unwrap().1.split(['|', ')']).next().unwrap();
             let words = ["meterd"].into_iter().chain(words.split_whitespace());

@@ -20,6 +20,7 @@ mod clocks;
 mod clones;
 mod connection;
 mod crash;
+mod credentials;
 mod customers;
 mod doctor;
 mod ec2;

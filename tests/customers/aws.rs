@@ -21,6 +21,8 @@ pub struct Aws {
     pub poisoned: BTreeSet<String>,
     /// Customers without a subscription.
     pub gone: BTreeSet<String>,
+    /// The one product that it knows; none: any.
+    pub product: Option<&'static str>,
     pub calls: usize,
 }
 
@@ -59,6 +61,10 @@ impl Aws {
 
     /// Judges the call and says what is wrong with it as a whole.
     fn refused(&mut self, requests: &[Request], now: Timestamp) -> Option<Reply> {
+        let unknown = |r: &Request| !r.is_licensed() && self.product.is_some_and(|known| r.product_code != known);
+        if requests.iter().any(unknown) {
+            return Some(error("InvalidProductCode"));
+        }
         self.judge(requests, now);
         let poisoned = requests.iter().any(|request| self.poisoned.contains(&place(request).0));
         poisoned.then(|| error("InvalidCustomerIdentifier"))

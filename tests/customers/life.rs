@@ -77,6 +77,11 @@ fn step(world: &mut World, rng: &mut Rng, told: &mut Told) {
 fn send(world: &mut World, rng: &mut Rng) {
     let (keys, requests) = match world.next() {
         Sending::Batch(keys, requests) => (keys, requests),
+        Sending::ProbeBatch => {
+            let there = if rng.bool() { Outcome::Batch(Vec::new()) } else { Outcome::NoAnswer };
+            let now = world.now;
+            return world.engine().probed(&reply(there, "about nothing"), now).unwrap();
+        }
         Sending::Wait(until) if until.since(world.now) < MINUTE * 10 => return world.now = until,
         _ => return,
     };

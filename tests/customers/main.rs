@@ -5,12 +5,14 @@
 
 mod aws;
 mod life;
+mod outages;
 mod rules;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws::Aws;
+use aws::{Aws, reply};
+use meterd::config::limits::defaults;
 use meterd::config::{Late, Measure, Offset, Round, ZeroRecords};
 use meterd::decimal::Amount;
 use meterd::disk::RealDisk;
@@ -18,7 +20,7 @@ use meterd::engine::{Engine, NewIncrement, Options, Refusal, SAAS, Sending};
 use meterd::entry::{Peer, RecordKey, Request, Rules};
 use meterd::hour::Timestamp;
 use meterd::index::Index;
-use meterd::submit::answer::Reply;
+use meterd::submit::answer::{Outcome, Reply};
 use meterd::wal::Purpose;
 use tempfile::TempDir;
 
@@ -38,6 +40,8 @@ struct World {
     now: Timestamp,
     aws: Aws,
     judge_clock: bool,
+    product: &'static str,
+    calls_in_flight: u32,
     rules: Vec<Rules>,
     under_way: Vec<Call>,
 }
@@ -68,7 +72,8 @@ impl World {
     fn with(rules: Vec<Rules>) -> World {
         let dir = tempfile::tempdir().unwrap();
         let (engine, aws, judge_clock, under_way) = (None, Aws::default(), false, Vec::new());
-        let mut world = World { dir, engine, now: NINE, aws, judge_clock, rules, under_way };
+        let (product, calls_in_flight) = ("product", defaults::CALLS_IN_FLIGHT);
+        let mut world = World { dir, engine, now: NINE, aws, judge_clock, product, calls_in_flight, rules, under_way };
         world.restart();
         world
     }
@@ -79,7 +84,7 @@ impl World {
 
     fn options(&self) -> Options {
         Options {
-            product_code: "product".into(),
+            product_code: self.product.into(),
             saas: true,
             dimensions: self.rules.clone(),
             window: HOUR * 24,
@@ -88,6 +93,7 @@ impl World {
             region: None,
             grace: MINUTE,
             offset: Offset::Fixed(MINUTE),
+            calls_in_flight: self.calls_in_flight,
             instance: Some(SAAS.into()),
             segment_bytes: 256 * 1024,
             purpose: Purpose::Test,
@@ -159,6 +165,10 @@ impl World {
                 Sending::Batch(keys, requests) => {
                     let reply = self.aws.take(&requests, self.now);
                     self.answer(&keys, &reply);
+                }
+                Sending::ProbeBatch => {
+                    let (now, there) = (self.now, reply(Outcome::Batch(Vec::new()), "nothing to take"));
+                    self.engine().probed(&there, now).unwrap();
                 }
                 Sending::Wait(until) if until.since(self.now) < HOUR => self.now = until,
                 Sending::Wait(_) | Sending::Idle => return,

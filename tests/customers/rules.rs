@@ -25,8 +25,16 @@ fn hour_of(customers: u64) -> World {
 }
 
 #[test]
-fn a_call_has_25_records_and_four_are_in_flight() {
+fn a_call_has_25_records_and_one_is_in_flight_unless_more_are_asked_for() {
     let mut world = hour_of(130);
+    let (keys, requests) = world.call();
+    world.now = world.now.plus(MINUTE);
+    assert_eq!((keys.len(), world.next()), (25, Sending::Idle), "until it is answered");
+    let answer = world.aws.take(&requests, world.now);
+    world.answer(&keys, &answer);
+    let mut world = hour_of(130);
+    world.calls_in_flight = 4;
+    world.restart();
     let mut calls = Vec::new();
     for _ in 0..4 {
         calls.push(world.call());
@@ -190,7 +198,9 @@ fn an_hour_that_is_closed_in_parts_takes_nothing_between_them() {
     let mut state = world.engine().state().clone();
     let part = state.seal_part(hour, at, None).unwrap();
     assert_eq!(part.rows.len(), 1000);
-    state.apply(&Entry::SealedPart(part));
+    let sealed = Entry::SealedPart(part);
+    assert!(sealed.encode().unwrap().len() < 1000 * 22, "a row is short");
+    state.apply(&sealed);
     // As after a crash between two parts.
     let mut state = Checkpoint::decode(&Checkpoint::encode(&state).unwrap()).unwrap().state;
     let placed = state.place(Measure::Sum, Some(NINE), at).unwrap();

@@ -119,6 +119,7 @@ impl Config {
             region: None,
             grace: self.grace,
             offset: self.offset,
+            calls_in_flight: 1,
             instance: named.then(|| INSTANCE.to_owned()),
             segment_bytes: self.segment_bytes,
             purpose: Purpose::Test,

@@ -114,11 +114,24 @@ fn submit(kind: ProductKind) -> impl Strategy<Value = Submit> {
     let window = if kind == ProductKind::Ami { &limits::WINDOW_AMI } else { &limits::WINDOW_SAAS };
     let offset = prop_oneof![Just(Offset::Auto), span(&limits::OFFSET).prop_map(Offset::Fixed)];
     let places = (option::of("[a-z0-9-]{1,64}"), option::of(endpoint()), word::<Credentials>());
-    (places, offset, span(window), word::<Late>(), word::<ZeroRecords>()).prop_map(
-        |((region, endpoint_url, credentials), offset, window, late, zero_records)| Submit {
+    let role = option::of("arn:aws:iam::[0-9]{12}:role/[a-z/]{1,20}");
+    let whose = (option::of("[A-Za-z0-9._-]{1,64}"), role);
+    let how = (word::<Late>(), word::<ZeroRecords>(), limits::CALLS_IN_FLIGHT);
+    (places, whose, offset, span(window), how).prop_map(
+        |(
+            (region, endpoint_url, credentials),
+            (profile, role_arn),
+            offset,
+            window,
+            (late, zero_records, calls_in_flight),
+        )| Submit {
             region,
             endpoint_url,
             credentials,
+            // Both are of the default chain.
+            profile: profile.filter(|_| credentials == Credentials::Environment),
+            role_arn: role_arn.filter(|_| credentials == Credentials::Environment),
+            calls_in_flight,
             offset,
             window,
             late,

@@ -36,6 +36,7 @@ pub fn options(dimensions: Vec<Rules>) -> Options {
         region: None,
         grace: Duration::from_secs(60),
         offset: Offset::Fixed(Duration::ZERO),
+        calls_in_flight: 1,
         instance: Some("i-1".into()),
         segment_bytes: 64 * 1024,
         purpose: Purpose::Test,

@@ -123,6 +123,72 @@ pub const LESSONS: &[Lesson] = &[
         files: &[SOCKET, CONFIG],
     },
     Lesson {
+        verb: "reconcile",
+        group: Group::Asking,
+        exits: &[
+            (exit::FINE, "the books agree"),
+            (exit::REFUSED, "they differ: it says where; or a file cannot be read, and nothing was compared"),
+            NO_AGENT,
+            BAD_CONFIG,
+        ],
+        examples: &[
+            ("The files that a trail has delivered", "meterd reconcile --cloudtrail trail.json --month 2026-11"),
+            ("AWS Marketplace's usage report", "meterd reconcile --seller-report usage.csv"),
+            (
+                "Elsewhere, from a copy of the records",
+                "meterd reconcile --records records.jsonl --cloudtrail trail.json",
+            ),
+        ],
+        files: &[SOCKET, CONFIG],
+    },
+    Lesson {
+        verb: "import",
+        group: Group::Agent,
+        exits: &[
+            (exit::FINE, "durable, all of it; with --dry-run: all of it is right"),
+            (exit::REFUSED, "a line is wrong: it says which and why, and nothing was taken; or the agent refuses one"),
+            NO_AGENT,
+            (exit::RETRY, "the agent broke off; worth a retry, which adds nothing twice"),
+            BAD_CONFIG,
+        ],
+        examples: &[
+            ("Is it right, and what does it come to?", "meterd import usage.csv --dry-run"),
+            ("Take it", "meterd import usage.csv"),
+        ],
+        files: &[SOCKET, CONFIG],
+    },
+    Lesson {
+        verb: "export",
+        group: Group::Asking,
+        exits: &[
+            (exit::FINE, "written"),
+            (exit::REFUSED, "this user may not read here, or it cannot be written"),
+            NO_AGENT,
+            BAD_CONFIG,
+        ],
+        examples: &[("A month, into a file", "meterd export --month 2026-11 -o november.csv")],
+        files: &[SOCKET, CONFIG],
+    },
+    Lesson {
+        verb: "evidence",
+        group: Group::Asking,
+        exits: &[
+            (exit::FINE, "written; with check: it holds, and every head fits"),
+            (exit::REFUSED, "with check: it was changed, and where; or it cannot be written or read"),
+            NO_AGENT,
+            BAD_CONFIG,
+        ],
+        examples: &[
+            ("A month, into a file", "meterd evidence --month 2026-11 -o november.jsonl"),
+            ("Does it hold?", "meterd evidence check november.jsonl"),
+            (
+                "Does it fit what the agent wrote into the journal day by day?",
+                "meterd evidence check november.jsonl --anchor journal.txt",
+            ),
+        ],
+        files: &[SOCKET, STATE, CONFIG],
+    },
+    Lesson {
         verb: "settle",
         group: Group::Operating,
         exits: &DECIDED,

@@ -1,9 +1,9 @@
 //! Customers of a SaaS product: their usage, customer by customer, in as little memory as many of them ask for.
 //!
 //! A customer's hour is measured, sealed and billed by the very rules that an instance's is: it is laid out as the state
-//! of an instance ([`seal`]). What differs is how it is kept. Open hours are one row for each customer, dimension and
+//! of an instance (`seal`). What differs is how it is kept. Open hours are one row for each customer, dimension and
 //! hour; what is sealed and was never sent is as short ([`Fresh`]). A record that is about to be sent, or that waits for a
-//! person, becomes one like any other ([`sent`]).
+//! person, becomes one like any other (`sent`).
 //!
 //! A customer is a number (see [`crate::entry::AccountId`]). One that is known without a licence learns its first one:
 //! hours that are open then go out with it, those that are sealed without; so no hour of a customer is ever sent both ways.
@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::State;
+use super::apply::amount;
 use super::state::{Measured, OpenHour};
 use super::tagged::Tagged;
 use crate::config::Measure;
@@ -57,10 +58,10 @@ struct Account {
 /// An open hour of a customer's dimension.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Open {
-    /// A sum without tags and without late usage.
-    total: Amount,
+    /// A sum without tags and without late usage, in millionths.
+    total: u64,
     increments: u32,
-    /// Anything else: then all of it is in here.
+    /// Anything else, and what is too much for that: then all of it is in here.
     full: Option<Box<OpenHour>>,
 }
 
@@ -225,7 +226,7 @@ impl Open {
             return (**full).clone();
         }
         let mut sum = Tagged::default();
-        sum.add_plain(self.total);
+        sum.add_plain(self.usage());
         OpenHour { measured: Measured::Total(sum), increments: u64::from(self.increments), late: Amount::ZERO }
     }
 
@@ -238,21 +239,23 @@ impl Open {
         self.full.get_or_insert_with(|| Box::new(OpenHour::of(Measure::Sum)))
     }
 
-    fn add_plain(&mut self, quantity: Amount, received: Timestamp) {
-        match &mut self.full {
-            Some(open) => {
-                open.increments += 1;
-                open.measured.see(quantity, received);
+    /// `quantity`: in millionths.
+    fn add_plain(&mut self, quantity: u64, received: Timestamp) {
+        match self.total.checked_add(quantity).filter(|_| self.full.is_none()) {
+            Some(total) => {
+                self.total = total;
+                self.increments = self.increments.saturating_add(1);
             }
             None => {
-                self.total += quantity;
-                self.increments = self.increments.saturating_add(1);
+                let open = self.full();
+                open.increments += 1;
+                open.measured.see(amount(quantity), received);
             }
         }
     }
 
     fn usage(&self) -> Amount {
-        self.full.as_ref().map_or(self.total, |open| open.measured.total())
+        self.full.as_ref().map_or_else(|| amount(self.total), |open| open.measured.total())
     }
 }
 
@@ -288,20 +291,18 @@ impl State {
 
     pub(super) fn add_customers(&mut self, hour: Hour, items: &[(AccountId, DimensionId, u64)], received: Timestamp) {
         for (account, dimension, quantity) in items {
-            let quantity = Amount::from_millionths(i128::from(*quantity));
             if let Some(open) = self.open_of(*account, *dimension, hour) {
-                open.add_plain(quantity, received);
+                open.add_plain(*quantity, received);
             }
         }
     }
 
     pub(super) fn add_customer(&mut self, account: AccountId, increment: &Increment, received: Timestamp) {
         let Some(open) = self.open_of(account, increment.dimension, increment.hour) else { return };
-        let quantity = Amount::from_millionths(i128::from(increment.quantity));
         if open.full.is_none() && increment.tags.is_empty() && !increment.late {
-            open.add_plain(quantity, received);
+            open.add_plain(increment.quantity, received);
         } else {
-            open.full().add(increment, quantity, received);
+            open.full().add(increment, amount(increment.quantity), received);
         }
     }
 

@@ -12,7 +12,8 @@ use super::{Customers, Left, Sealing};
 use crate::config::ZeroRecords;
 use crate::decimal::Amount;
 use crate::entry::{
-    AccountId, Allocation, DimensionId, Fresh, InCommon, RecordKey, Request, SealedPart, SealedRow, share_bytes,
+    AccountId, Allocation, DimensionId, Fresh, InCommon, RecordKey, Request, RowMore, SealedDimension, SealedPart,
+    SealedRow, share_bytes,
 };
 use crate::hour::{Hour, Timestamp};
 use crate::tags::Tags;
@@ -39,7 +40,7 @@ impl State {
         let mut shares = 0;
         for account in customers.concerned(hour, AccountId(after.0 + 1)) {
             customers.lay(&mut desk, account, hour);
-            let seal = desk.close(hour, hour, at, early)?;
+            let seal = desk.close(hour, hour, at, early, None)?;
             for sealed in seal.dimensions {
                 let record = sealed.record.map(|mut record| {
                     within_a_call(&mut record.request);
@@ -50,16 +51,9 @@ impl State {
                     spill.from = RecordKey::of_customer(account, hour, sealed.dimension);
                     spill
                 });
-                part.rows.push(SealedRow {
-                    account,
-                    dimension: sealed.dimension,
-                    usage: sealed.usage,
-                    included: sealed.included,
-                    rounded: sealed.rounded,
-                    kept: sealed.kept,
-                    record,
-                    spill,
-                });
+                let SealedDimension { dimension, usage, included, rounded, kept, .. } = sealed;
+                let more = RowMore { usage, included, rounded, kept, spill };
+                part.rows.push(SealedRow::new(account, dimension, record, more));
             }
             part.through = account;
             if part.rows.len() >= ROWS_MAX || shares >= SHARES_MAX {
@@ -117,24 +111,24 @@ impl State {
 
     fn apply_row(&mut self, part: &SealedPart, row: &SealedRow, finished: &mut Vec<RecordState>) {
         let Some(dimension) = self.dimensions.get_mut(usize::from(row.dimension.0)) else { return };
-        dimension.totals.sealed += row.usage;
-        dimension.totals.included += row.included;
-        dimension.totals.rounded += row.rounded;
+        dimension.totals.sealed += row.usage();
+        dimension.totals.included += row.included();
+        dimension.totals.rounded += row.rounded();
         let key = RecordKey::of_customer(row.account, part.hour, row.dimension);
         let customers = self.customers_mut();
         customers.given_through(row.account);
         customers.open.remove(&(part.hour, row.account, row.dimension));
         let place = (row.account, row.dimension);
         let mut left = customers.left.remove(&place).unwrap_or_default();
-        left.kept.clone_from(&row.kept);
+        left.kept = row.kept();
         if let Some(fresh) = &row.record {
-            left.carry = row.spill.iter().cloned().collect();
+            left.carry = row.spill().into_iter().cloned().collect();
             if fresh.rest.as_ref().is_some_and(|rest| rest.hold.is_some()) {
                 let buyer = customers.buyer(row.account, part.hour);
                 let name = self.dimension(row.dimension).map_or("", |dimension| &dimension.rules.name);
                 let mut held = RecordState::sealed(fresh.record(key, name, &part.common, &buyer));
                 // What does not fit into a record that waits for a person waits with it.
-                (held.spill, left.carry) = (row.spill.clone(), Vec::new());
+                (held.spill, left.carry) = (row.spill().cloned(), Vec::new());
                 self.records.insert(key, held);
             } else {
                 customers.fresh.insert(key, fresh.clone());
@@ -174,14 +168,23 @@ impl Customers {
         let first = (hour, from, DimensionId(0));
         let mut open =
             self.open.range(first..=(hour, AccountId::MAX, DimensionId(u16::MAX))).map(|(key, _)| key.1).peekable();
-        let left = self.left.range((from, DimensionId(0))..);
+        let mut left = self.left.range((from, DimensionId(0))..).map(|(key, left)| (key.0, left)).peekable();
         let comes = |left: &Left| !left.carry.is_empty() || left.kept.level.is_some();
-        let mut left = left.filter(move |(_, left)| comes(left)).map(|(key, _)| key.0).peekable();
+        // Not further ahead than asked for: most hand on something that waits for usage.
         iter::from_fn(move || {
-            let next = [open.peek(), left.peek()].into_iter().flatten().min().copied()?;
-            while open.next_if_eq(&next).is_some() {}
-            while left.next_if_eq(&next).is_some() {}
-            Some(next)
+            loop {
+                let next = open.peek().copied().into_iter().chain(left.peek().map(|(of, _)| *of)).min()?;
+                let mut is_concerned = false;
+                while open.next_if_eq(&next).is_some() {
+                    is_concerned = true;
+                }
+                while let Some((_, left)) = left.next_if(|(of, _)| *of == next) {
+                    is_concerned |= comes(left);
+                }
+                if is_concerned {
+                    return Some(next);
+                }
+            }
         })
     }
 

@@ -36,7 +36,7 @@ impl State {
             });
         }
         for (key, fresh) in &customers.fresh {
-            add(usize::from(key.dimension.0), &|sums| sums.fresh += fresh.value);
+            add(usize::from(key.dimension.0), &|sums| sums.fresh += fresh.value());
         }
         for (dimension, amount) in self.open_of_customers(customers, only).into_iter().enumerate() {
             add(dimension, &|sums| sums.open = amount);

@@ -18,6 +18,7 @@ use super::super::answer::{OfRecord, Outcome, Reply};
 use super::wire::{Watch, Wire};
 use super::{allocations, as_i32};
 use crate::entry::{Buyer, Request};
+use crate::hour::Timestamp;
 
 /// Sends `requests`, which share a product. None of them: asks whether AWS is there.
 pub(super) async fn send(client: &Client, product_code: &str, requests: &[Request]) -> Reply {
@@ -107,10 +108,38 @@ fn of_result(result: &UsageRecordResult) -> OfRecord {
     }
 }
 
-/// Whether `record`, as AWS repeats it, is the one that was sent: AWS takes one per customer, licence, dimension and hour.
+/// Whether `record`, as AWS repeats it, is the one that was sent: AWS takes one per customer, licence, dimension and hour,
+/// and may repeat the hour instead of the moment.
 fn is_same(record: &UsageRecord, request: &Request, buyer: &Buyer) -> bool {
     record.customer_aws_account_id() == Some(buyer.customer_id().as_str())
         && record.license_arn() == buyer.license.as_deref()
         && record.dimension() == request.dimension
-        && record.timestamp().secs() == request.timestamp.seconds()
+        && Timestamp::from_seconds(record.timestamp().secs()).hour() == request.timestamp.hour()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(seconds: i64) -> Request {
+        Request {
+            product_code: "p".into(),
+            dimension: "requests".into(),
+            timestamp: Timestamp::from_seconds(seconds),
+            quantity: 5,
+            allocations: Vec::new(),
+            client_token: "123456789012".into(),
+        }
+    }
+
+    #[test]
+    fn an_answer_is_of_the_record_of_its_hour() {
+        let of_the_hour = record(&sent(9 * 3600)).unwrap();
+        let taken =
+            UsageRecordResult::builder().usage_record(of_the_hour).metering_record_id("id").status("Success".into());
+        let output = BatchMeterUsageOutput::builder().results(taken.build()).build();
+        let last_second = said_of(&sent(10 * 3600 - 1), &output);
+        assert_eq!(last_second, OfRecord::Success { metering_record_id: "id".into() });
+        assert_eq!(said_of(&sent(10 * 3600), &output), OfRecord::Nothing { status: None });
+    }
 }

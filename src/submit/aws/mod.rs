@@ -11,6 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::imds::region::ImdsRegionProvider;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_marketplacemetering::Client;
@@ -87,15 +90,22 @@ impl Aws {
             .http_client(http_client(ProxyConfig::from_env()))
             .timeout_config(timeouts)
             .retry_config(RetryConfig::disabled())
-            .region(region);
+            .region(region.clone());
         let shared = match (self.dummy_key, self.submit.credentials) {
             (Some(key), _) => shared.credentials_provider(dummy_credentials(key)),
             // By name, not by the chain: only the instance's role counts, and the buyer's environment must not
             // override it.
             (None, Credentials::Instance) => shared.credentials_provider(instance_credentials()),
-            (None, Credentials::Environment) => shared,
+            (None, Credentials::Environment) => match &self.submit.profile {
+                Some(profile) => shared.credentials_provider(of_profile(profile, region)),
+                None => shared,
+            },
         };
-        shared.load().await
+        let own = shared.load().await;
+        match &self.submit.role_arn {
+            Some(role) if self.dummy_key.is_none() => as_role(role, own).await,
+            _ => own,
+        }
     }
 
     /// What calls in `region` are signed with, as far as it may be shown. The error is the provider's.
@@ -168,6 +178,20 @@ pub(super) fn connector(
 fn http_client(proxy: ProxyConfig) -> SharedHttpClient {
     aws_smithy_http_client::Builder::new()
         .build_with_connector_fn(move |settings, components| connector(proxy.clone(), settings, components))
+}
+
+/// By name, not by the chain: keys in the environment go before any profile there, and may be another seller's.
+fn of_profile(profile: &str, region: Region) -> SharedCredentialsProvider {
+    let client = http_client(ProxyConfig::from_env());
+    let config = ProviderConfig::without_region().with_region(Some(region)).with_http_client(client);
+    let provider = ProfileFileCredentialsProvider::builder().profile_name(profile).configure(&config).build();
+    SharedCredentialsProvider::new(provider)
+}
+
+/// `own` for calls that are made as another role. It is taken on when it is first needed, and anew before it expires.
+async fn as_role(role: &str, own: SdkConfig) -> SdkConfig {
+    let provider = AssumeRoleProvider::builder(role).session_name("meterd").configure(&own).build().await;
+    own.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
 }
 
 fn dummy_credentials(key: &str) -> SharedCredentialsProvider {
