@@ -1,5 +1,5 @@
-//! How long a start takes, on the library itself: reading a log from a warm cache, and being ready behind a checkpoint
-//! after a stop in order and after a crash, with an index of many keys. Told beside what reading the same files takes.
+//! How long a start takes, on the library itself: being ready behind a checkpoint after a stop in order and after a crash,
+//! with an index of many keys. What reading a log takes is in `meterd bench recovery`.
 //!
 //! `cargo bench --bench recovery`. `METERD_BENCH_KEYS` sets the number of keys (default 2 million). The state lies below
 //! the build's target directory, or below `METERD_BENCH_DIR`.
@@ -18,35 +18,32 @@ use std::time::{Duration, Instant};
 
 use meterd::config::Config;
 use meterd::disk::RealDisk;
-use meterd::engine::{Engine, NewIncrement, Options, read_only};
+use meterd::engine::{Engine, NewIncrement, Options};
 use meterd::entry::Peer;
 use meterd::hour::Timestamp;
 use meterd::index::Index;
 use meterd::wal::Purpose;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_795_262_400);
-const PLAIN: u64 = 8_000_000;
 const ROUNDS: usize = 5;
 
 fn main() {
     let dir = std::env::var_os("METERD_BENCH_DIR").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
     let dir = dir.join(format!("recovery-{}", std::process::id()));
-    reading(&dir.join("plain"));
-    ready(&dir.join("keyed"));
+    ready(&dir);
     fs::remove_dir_all(&dir).expect("the bench directory");
 }
 
-fn options(segment_bytes: u64) -> Options {
+fn options() -> Options {
     let text = "[product]\ncode = \"bench\"\n[[dimension]]\nname = \"requests\"\n[submit]\nregion = \"us-east-1\"\n";
     let config = Config::parse(text, "the bench").expect("a configuration");
-    Options { segment_bytes, ..Options::of(&config, Some("i-bench".into()), Purpose::Test, false) }
+    Options { segment_bytes: 16 << 20, ..Options::of(&config, Some("i-bench".into()), Purpose::Test, false) }
 }
 
-fn open(dir: &Path, segment_bytes: u64, index: bool) -> Engine<RealDisk> {
+fn open(dir: &Path) -> Engine<RealDisk> {
     fs::create_dir_all(dir).expect("the state directory");
     let at = dir.join("index");
-    let make = |log| if index { Index::open(&at, log) } else { Ok(Index::in_memory()) };
-    Engine::open(Arc::new(RealDisk::new(dir)), options(segment_bytes), NOW, make).expect("an open log")
+    Engine::open(Arc::new(RealDisk::new(dir)), options(), NOW, |log| Index::open(&at, log)).expect("an open log")
 }
 
 /// The quickest of some rounds.
@@ -60,39 +57,10 @@ fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     (begun.elapsed(), done)
 }
 
-/// One long segment of plain increments, read and folded.
-fn reading(dir: &Path) {
-    let mut engine = open(dir, 128 << 20, false);
-    let one = NewIncrement { dimension: "requests".into(), quantity: Some("1".into()), ..NewIncrement::default() };
-    for n in 1..=PLAIN {
-        engine.take(Peer::default(), &one, NOW).expect("room");
-        if n % 10_000 == 0 {
-            engine.commit(NOW).expect("a disk");
-        }
-    }
-    engine.commit(NOW).expect("a disk");
-    drop(engine);
-    let segment = dir.join("wal/0000000000000001.seg");
-    let bytes = fs::read(&segment).expect("the segment");
-    let used = bytes.iter().rposition(|b| *b != 0).unwrap_or(0) as f64;
-    drop(bytes);
-    let raw = best(|| timed(|| fs::read(&segment).expect("the segment")).0);
-    let fold = best(|| timed(|| read_only(&RealDisk::new(dir)).expect("a log")).0);
-    println!(
-        "reading: {:.0} MB of log, {PLAIN} increments: {:.0} MB/s, {:.1} M increments/s; the bare read of its segment takes {:.0} ms of {:.0}",
-        used / 1e6,
-        used / 1e6 / fold.as_secs_f64(),
-        PLAIN as f64 / 1e6 / fold.as_secs_f64(),
-        raw.as_secs_f64() * 1e3,
-        fold.as_secs_f64() * 1e3,
-    );
-}
-
 /// Many segments and many keys behind a checkpoint: until the engine is open.
 fn ready(dir: &Path) {
-    const SEGMENT: u64 = 16 << 20;
     let keys: u64 = std::env::var("METERD_BENCH_KEYS").map_or(2_000_000, |n| n.parse().expect("a number"));
-    let mut engine = open(dir, SEGMENT, true);
+    let mut engine = open(dir);
     for n in 0..keys {
         let new = NewIncrement {
             dimension: "requests".into(),
@@ -114,7 +82,7 @@ fn ready(dir: &Path) {
     };
     println!("index: {:.0} MB of files", size("index"));
     let stopped = best(|| {
-        let (took, engine) = timed(|| open(dir, SEGMENT, true));
+        let (took, engine) = timed(|| open(dir));
         assert!(engine.report().clean, "a stop in order");
         engine.stop(NOW).expect("a stop in order");
         took
@@ -126,10 +94,10 @@ fn ready(dir: &Path) {
         index.as_secs_f64() * 1e3
     );
     let crashed = best(|| {
-        let mut engine = open(dir, SEGMENT, true);
+        let mut engine = open(dir);
         engine.idle(NOW).expect("a disk");
         drop(engine);
-        let (took, engine) = timed(|| open(dir, SEGMENT, true));
+        let (took, engine) = timed(|| open(dir));
         assert!(!engine.report().clean, "no stop in order");
         drop(engine);
         took

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, CWD, RenameFlags, access, renameat_with, statfs};
+use rustix::fs::{Access, Advice, CWD, RenameFlags, access, fadvise, renameat_with, statfs};
 
 /// A directory in which the agent keeps its state.
 pub trait Disk: Send + Sync + 'static {
@@ -189,6 +189,11 @@ pub fn file_system(path: &Path) -> io::Result<FileSystem> {
     let (kind, forgets) = known.map_or(("a file system", false), |(_, name, forgets)| (*name, *forgets));
     let block = u64::try_from(found.f_bsize).unwrap_or(0);
     Ok(FileSystem { kind, forgets, free: found.f_bavail.saturating_mul(block) })
+}
+
+/// Asks the kernel to forget what it holds of a file that is on disk, so that it is read from there again.
+pub fn forget_cached(path: &Path) -> io::Result<()> {
+    Ok(fadvise(File::open(path)?, 0, None, Advice::DontNeed)?)
 }
 
 /// Whether this user may make files in `dir`; the error is why not.

@@ -35,6 +35,7 @@
 //! | [`status`], [`metrics`], [`view`] | what people and programs are shown | |
 //! | [`reconcile`] | this log's records against AWS's own books | decide what became of a record |
 //! | [`evidence`] | a month in one file, chained by hash | keep anything of its own |
+//! | [`bench`](mod@bench) | what this disk can do, and the agent on it | touch a state that is not its own |
 //! | [`cli`] | a file a command; the only place that prints | |
 //! | [`simulate`] | a Metering Service that keeps AWS's rules, for tries and tests | |
 //!
@@ -72,6 +73,7 @@ pub mod submit;
 pub mod agent;
 pub mod attribution;
 pub mod audit;
+pub mod bench;
 pub mod cli;
 pub mod doctor;
 pub mod evidence;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module may use only what stands before it.
-const ORDER: [&str; 27] = [
+const ORDER: [&str; 28] = [
     "decimal",
     "hour",
     "tags",
@@ -32,6 +32,7 @@ const ORDER: [&str; 27] = [
     "report",
     "agent",
     "simulate",
+    "bench",
     "cli",
 ];
 

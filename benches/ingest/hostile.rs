@@ -3,6 +3,7 @@
 //! priority unless `METERD_BENCH_NICE` says otherwise: they are to show what the agent makes of them, not how the kernel
 //! shares two processors among two hundred threads.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -14,8 +15,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use super::{Agent, LINE, ask, each, echo, us};
+use meterd::bench::echo;
 
+const LINE: &[u8] = b"{\"dimension\":\"requests\",\"quantity\":1}\n";
 const CLIENTS: usize = 100;
 const ROUNDS: usize = 20;
 const PER_ROUND: usize = 60;
@@ -158,9 +160,19 @@ impl Drop for Hostile {
     }
 }
 
+/// How long an answer takes.
+fn asked(client: &mut UnixStream) -> Duration {
+    let begun = Instant::now();
+    client.write_all(LINE).expect("asking");
+    let mut answer = [0; 256];
+    let n = client.read(&mut answer).expect("an answer");
+    assert!(answer[..n].ends_with(b"\n"), "half an answer");
+    begun.elapsed()
+}
+
 fn quantile(times: &mut [Duration], of: usize) -> f64 {
     times.sort_unstable();
-    us(times[(times.len() - 1) * of / 1000])
+    times[(times.len() - 1) * of / 1000].as_secs_f64() * 1e6
 }
 
 /// Measures beside each sort in turn, or beside those that `METERD_BENCH_SORT` is in. The bare echo, which the hostile
@@ -172,9 +184,8 @@ pub fn hostile(dir: &Path) {
         "a well-behaved client beside {CLIENTS} hostile ones: median alone, beside them, their ratio (90 and 99 in 100)"
     );
     for (sort, _) in SORTS.iter().filter(|(sort, _)| sort.contains(&wanted)) {
-        let agent = Agent::start(dir);
-        let mut clients = [UnixStream::connect(&agent.socket).expect("connecting"), echo(dir)];
-        let mut buf = [0u8; 256];
+        let agent = super::started(dir);
+        let mut clients = [UnixStream::connect(&agent.socket).expect("connecting"), echo::alone().expect("an echo")];
         // Alone and beside, of the agent and of the echo.
         let mut times: [[Vec<Duration>; 2]; 2] = Default::default();
         let hostile = Hostile::start(sort, &agent.socket);
@@ -183,11 +194,12 @@ pub fn hostile(dir: &Path) {
             let beside = round % 2;
             hostile.signal([Signal::STOP, Signal::CONT][beside]);
             for (client, times) in clients.iter_mut().zip(&mut times[beside]) {
-                times.extend(each(PER_ROUND, |_| ask(client, LINE, &mut buf)));
+                times.extend((0..PER_ROUND).map(|_| asked(client)));
             }
             assert!(begun.elapsed() < Duration::from_secs(120), "beside {sort} hardly anybody gets an answer");
         }
-        drop(hostile);
+        drop((hostile, agent));
+        fs::remove_dir_all(dir.join("agent")).expect("its directory");
         let [[mut alone, mut echo_alone], [mut beside, mut echo_beside]] = times;
         let mut ratio = |of| quantile(&mut beside, of) / quantile(&mut alone, of);
         let [median, tail, end] = [500, 900, 990].map(&mut ratio);

@@ -3,6 +3,7 @@
 pub mod add;
 pub mod attribution;
 mod begin;
+pub mod bench;
 mod books;
 pub mod check_config;
 pub mod client;
@@ -82,6 +83,7 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Attribution(attribution::AttributionArgs),
     SimulateAws(simulate_aws::SimulateAws),
+    Bench(bench::Bench),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -128,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Attribution(args) => attribution::run(&args),
         Command::SimulateAws(args) => return simulate_aws::run(args),
+        Command::Bench(args) => bench::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     };

@@ -108,9 +108,11 @@ fn the_examples_in_the_help_work() {
     agent.stop();
     work("scrub", &[0, 1]);
     assert!(!world.state().join("wal").exists(), "it was scrubbed in the end");
-    // What runs until it is stopped, the demo (it has a test of its own), what another shell reads and what wants files of
-    // a month: they parse. So do those about customers, whom this product has none of.
-    for verb in ["demo", "simulate-aws", "run", "completions", "reconcile", "import", "evidence", "customers"] {
+    // What runs until it is stopped, demo and bench (they have tests of their own), what another shell reads and what wants
+    // files of a month: they parse. So do those about customers, whom this product has none of.
+    let parsed =
+        ["demo", "bench", "simulate-aws", "run", "completions", "reconcile", "import", "evidence", "customers"];
+    for verb in parsed {
         for line in examples(&world, verb) {
             let words = line.split_once("meterd").unwrap().1.split(['|', ')']).next().unwrap();
             let words = ["meterd"].into_iter().chain(words.split_whitespace());

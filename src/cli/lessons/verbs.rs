@@ -395,6 +395,21 @@ pub const LESSONS: &[Lesson] = &[
         files: &[STATE, CONFIG],
     },
     Lesson {
+        verb: "bench",
+        group: Group::BeforeGoingLive,
+        exits: &[
+            (exit::FINE, "measured, whatever goals are reached"),
+            (exit::REFUSED, "it cannot be measured there, or the agent's count differs from the load's"),
+            (exit::INTERRUPTED, "interrupted; nothing is left behind"),
+        ],
+        examples: &[
+            ("The disk of this directory", "meterd bench"),
+            ("A rough look", "meterd bench --quick"),
+            ("Another disk, JSON lines only, for programs", "meterd bench --json --dir /var/lib lines"),
+        ],
+        files: &[],
+    },
+    Lesson {
         verb: "completions",
         group: Group::Shell,
         exits: &[(exit::FINE, "printed"), (exit::REFUSED, "standard output cannot be written")],
