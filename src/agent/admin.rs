@@ -18,7 +18,7 @@
 //! `POST /v1/reload` with nothing (or `{}`) has the configuration read again, as SIGHUP does. 200 `{"ok":true}` when it is in
 //! force; 409 `config_refused` with what is wrong, and nothing has changed.
 //!
-//! `POST /v1/seal`: see [`super::ending`]; `/v1/customers` and what is below it: see [`super::customers`].
+//! `POST /v1/seal`: see [`super::ending`]; `/v1/customers` and what is below it: see `super::customers`.
 
 use std::convert::Infallible;
 use std::io;

@@ -1,7 +1,7 @@
 //! The report as one page that needs nothing else: no network, no script to be read, and with it tables that can be
 //! searched and sorted.
 //!
-//! What others wrote (names, customers, AWS's words) is text in it, see [`Text`]; and a policy in the page lets no script
+//! What others wrote (names, customers, AWS's words) is text in it, see `Text`; and a policy in the page lets no script
 //! run but its own.
 
 use std::fmt::{self, Display, Write};

@@ -1,6 +1,6 @@
 //! What a month came to: used, sent, accepted, billed, and why these differ; and what the next seal would send.
 //!
-//! Both are read from a state directory without touching it, beside a running agent or from a copy. [`read`] is the one
+//! Both are read from a state directory without touching it, beside a running agent or from a copy. [`read()`] is the one
 //! way in: the log's own fold (see [`crate::engine::history`]) for what it still has, the archive for the rest. [`sums`] adds
 //! up, [`outages`] is when AWS did not take records, [`csv`] and [`html`] show it, and so do [`json`] and the command line.
 //! [`preview`] asks the fold itself to close the next hour.

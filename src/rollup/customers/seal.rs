@@ -192,23 +192,24 @@ fn first_of(hour: Hour) -> RecordKey {
     RecordKey { hour, dimension: DimensionId(0), generation: 0 }
 }
 
+/// Customers in the order of their numbers, and whether an hour is about each.
+type Candidates<'s> = Box<dyn Iterator<Item = (AccountId, bool)> + 's>;
+
 impl State {
     /// The customers from a number on that `hour` may be about, in order: not those for whom it is closed already.
     fn concerned(&self, hour: Hour, from: AccountId) -> impl Iterator<Item = AccountId> {
-        let mut rows: Vec<Peekable<Box<dyn Iterator<Item = (AccountId, bool)> + '_>>> = Vec::new();
+        let mut rows: Vec<Peekable<Candidates<'_>>> = Vec::new();
         if let Some(customers) = self.customers() {
             let last = (hour, AccountId::MAX, DimensionId(u16::MAX));
             let open = customers.open.range((hour, from, DimensionId(0))..=last).map(|(key, _)| (key.1, true));
             let comes = |left: &Left| !left.carry.is_empty() || left.kept.level.is_some();
             let left = customers.left.range((from, DimensionId(0))..).map(move |(key, left)| (key.0, comes(left)));
-            rows.push((Box::new(open) as Box<dyn Iterator<Item = (AccountId, bool)>>).peekable());
-            rows.push((Box::new(left) as Box<dyn Iterator<Item = (AccountId, bool)>>).peekable());
+            rows.push((Box::new(open) as Candidates<'_>).peekable());
+            rows.push((Box::new(left) as Candidates<'_>).peekable());
         }
         if let Some(register) = self.register().filter(|_| self.zero_records == ZeroRecords::All) {
             let reporters = register.reporters(from);
-            rows.extend(
-                reporters.map(|row| (Box::new(row.map(|id| (id, true))) as Box<dyn Iterator<Item = _>>).peekable()),
-            );
+            rows.extend(reporters.map(|row| (Box::new(row.map(|id| (id, true))) as Candidates<'_>).peekable()));
         }
         // Not further ahead than asked for: most hand on something that waits for usage.
         let in_order = iter::from_fn(move || {
