@@ -34,8 +34,8 @@ use world::{Agent, Ran, World, wait_until};
 const BEGIN: i64 = 1_793_491_800;
 /// 2026-11-30T22:00:00Z: the last usage.
 const LAST: f64 = 1_796_076_000.0;
-/// An hour takes 36 ms.
-const SPEED: u32 = 100_000;
+/// An hour takes 72 ms.
+const SPEED: u32 = 50_000;
 const HOUR: f64 = 3600.0;
 /// What others may have written.
 const HOSTILE: &str = "<script>window.harmed=1</script><img src=x onerror=window.harmed=1>";
@@ -194,7 +194,8 @@ fn november<'w>(world: &'w World, aws: &FakeAws) -> (Agent<'w>, (u64, u64)) {
 #[test]
 fn a_months_report_says_what_the_records_say() {
     let mut world = World::new(BEGIN, SPEED);
-    let aws = FakeAws::simulation(&mut world, &[]);
+    let trail = world.path("trail.json").display().to_string();
+    let aws = FakeAws::simulation(&mut world, &["--cloudtrail", &trail]);
     configure(&world, &aws.url());
     let (agent, (requests, hundredths)) = november(&world, &aws);
     keep(&world);
@@ -220,6 +221,7 @@ fn a_months_report_says_what_the_records_say() {
     let gigabytes = format!("{}.{:02}", hundredths / 100, hundredths % 100);
     assert_eq!(received("gigabytes"), gigabytes.trim_end_matches('0').trim_end_matches('.'));
     python(&world, "check.py", &["."]);
+    reconciles(&world, &trail);
 
     // Of a copy, without the agent, the same; and for people.
     agent.stop();
@@ -254,6 +256,26 @@ fn a_months_report_says_what_the_records_say() {
     if let Some(browser) = browser() {
         python(&world, "page.py", &[browser, "hostile.html"]);
     }
+}
+
+/// What AWS wrote of the month is what these books say, but for what waits for a person.
+fn reconciles(world: &World, trail: &str) {
+    let records = world.path("records.jsonl").display().to_string();
+    let ran = world.run(&["reconcile", "--json", "--records", &records, "--cloudtrail", trail, "--month", "2026-11"]);
+    let found = ran.json();
+    let found = &found["cloudtrail"];
+    let ours: Vec<Value> = world::read(Path::new(&records)).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let accepted = ours.iter().filter(|r| r["state"] == "accepted" && r["hour"].as_str().unwrap() < "2026-12").count();
+    assert_eq!(
+        (&found["matched"], &found["missing_at_aws"], &found["different_quantity"]),
+        (&json!(accepted), &json!(0), &json!(0)),
+        "{found:#}"
+    );
+    let differ: Vec<&Value> =
+        found["rows"].as_array().unwrap().iter().filter(|row| row["result"] == "unknown_to_us").collect();
+    assert!(differ.iter().all(|row| row["state"] == "conflict" || row["state"] == "in_doubt"), "{differ:#?}");
+    assert_eq!((ran.code, differ.iter().filter(|row| row["state"] == "conflict").count()), (1, 1), "{differ:#?}");
+    println!("reconciled with AWS's trail: {accepted} matched, {} wait for a person", differ.len());
 }
 
 /// Where the state is to be kept for a look: `METERD_MONTH=DIR`.
