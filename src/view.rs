@@ -25,9 +25,6 @@ pub struct RecordView {
     pub license: Option<String>,
     /// What AWS is sent.
     pub quantity: u32,
-    /// What `quantity` stands for, in usage units.
-    #[serde(default)]
-    pub value: String,
     /// Measured in the hour.
     pub usage: String,
     /// Taken over from records that could no longer be sent.
@@ -60,6 +57,9 @@ pub struct RecordView {
     pub allocations: Vec<AllocationView>,
     /// Of `usage`, what the base price covers.
     pub included: String,
+    /// What `quantity` stands for, in usage units.
+    #[serde(default)]
+    pub value: String,
     /// Why it waits for a person before it is sent: `above 1000` (billed units, its `hold_above`) or `damaged` (the disk
     /// lost entries of its hour).
     pub hold: Option<String>,

@@ -118,7 +118,7 @@ pub(super) async fn notify(body: &[u8], by: Peer, core: &Handle) -> Answer {
         let told = told(change.into(), customer, license, products.unwrap_or_default())?;
         let texts = [&identifier, &agreement];
         check(texts.into_iter().flatten())?;
-        Ok(Told { identifier, agreement, said: at.transpose()?, ..told })
+        Ok(Told { identifier, agreement, said: at.transpose()?, by_aws: true, ..told })
     });
     tell(read, by, core).await
 }
@@ -144,6 +144,7 @@ pub(super) async fn resolve(body: &[u8], by: Peer, core: &Handle, aws: Option<&A
                 products: found.product.into_iter().collect(),
                 change: Change::New,
                 said: None,
+                by_aws: false,
             };
             tell(Ok(told), by, core).await
         }
@@ -166,7 +167,7 @@ fn told(
     }
     check(products.iter())?;
     let customer = buyer(customer, license)?;
-    Ok(Told { customer, identifier: None, agreement: None, products, change, said: None })
+    Ok(Told { customer, identifier: None, agreement: None, products, change, said: None, by_aws: false })
 }
 
 fn check<'a>(mut texts: impl Iterator<Item = &'a String>) -> Result<(), String> {

@@ -39,6 +39,7 @@ impl<D: Disk> Engine<D> {
             Found::Known(id) => return Ok(Some(id)),
             // Nothing is written down for what is refused anyhow.
             _ if !self.names.contains_key(new.dimension.as_ref()) => return Ok(None),
+            Found::Several(_) if self.only_active(&buyer).is_some() => return Ok(self.only_active(&buyer)),
             Found::Several(count) => {
                 return Err(bad(format!(
                     "customer {customer} has {count} licences; say which one, \"license\":\"arn:…\""

@@ -39,8 +39,10 @@ pub struct Told {
     pub products: Vec<String>,
     /// What becomes of it.
     pub change: Change,
-    /// When AWS said so; none: a person does, now.
+    /// When AWS said so; none: now.
     pub said: Option<Timestamp>,
+    /// Whether AWS says so, and not a person, whose word holds.
+    pub by_aws: bool,
 }
 
 /// What it came to.
@@ -78,7 +80,7 @@ impl<D: Disk> Engine<D> {
             return unfit("customers are for SaaS products; this product's kind is \"ami\"");
         }
         let other = !told.products.is_empty() && !told.products.contains(&self.state.product_code);
-        if told.said.is_some() && other {
+        if told.by_aws && other {
             return Ok(Came::OtherProduct);
         }
         let accounts = self.meant(told, now)?;
@@ -123,7 +125,8 @@ impl<D: Disk> Engine<D> {
         };
         let known = before.as_ref().is_some_and(same);
         match told.change {
-            Change::Ending if ended => return Ok(Some(false)),
+            // Only who subscribes again comes back.
+            Change::Ending | Change::Updated if ended => return Ok(Some(false)),
             Change::Ended
                 if ended && (told.said.is_none() || before.as_ref().is_some_and(|b| b.facts.heard == heard)) =>
             {
@@ -179,7 +182,7 @@ impl<D: Disk> Engine<D> {
             return Ok(vec![id]);
         }
         // A person who names no licence ends them all.
-        if told.change == Change::Ended && told.said.is_none() {
+        if told.change == Change::Ended && !told.by_aws {
             if all.is_empty() {
                 return unfit(format!("no customer {} is in the register, or has reported usage", buyer.word()));
             }
@@ -189,6 +192,9 @@ impl<D: Disk> Engine<D> {
         let id = match found {
             Found::Known(id) => return Ok(vec![id]),
             Found::Learns(id) | Found::New(id) => id,
+            Found::Several(_) if self.only_active(buyer).is_some() => {
+                return Ok(self.only_active(buyer).into_iter().collect());
+            }
             Found::Several(count) => {
                 return unfit(format!(
                     "customer {} has {count} licences, and this names none of them: say which with --license",
@@ -222,6 +228,12 @@ impl<D: Disk> Engine<D> {
         let Some(customers) = self.state.customers() else { return Vec::new() };
         let all = customers.numbers_of(buyer.customer);
         all.filter(|id| buyer.license.is_none() || customers.who(*id).license == buyer.license).collect()
+    }
+
+    /// Of a customer with several licences the only one that has not ended.
+    pub(super) fn only_active(&self, buyer: &Buyer) -> Option<AccountId> {
+        let mut active = self.accounts_of(buyer).into_iter().filter(|id| !self.state.has_ended(*id));
+        active.next().filter(|_| active.next().is_none())
     }
 
     fn shown(&self, id: AccountId) -> String {

@@ -11,7 +11,12 @@ impl State {
     /// Whether something is to be sent: a record, or units on their way into the next one.
     pub fn something_waits(&self) -> bool {
         self.customers().is_some_and(|customers| customers.fresh_count() > 0)
-            || self.records.values().any(|r| matches!(r.phase, Phase::Pending | Phase::Carried))
+            || self.records.values().any(|r| match r.phase {
+                // What a person let go of waits for the register, not for AWS.
+                Phase::Pending => r.attempts > 0 || !r.record.key.account().is_some_and(|id| self.withholds(id)),
+                Phase::Carried => true,
+                _ => false,
+            })
     }
 
     /// Takes in what an entry, folded already, says of it; `seen` is the latest moment of the entries before it.
@@ -20,6 +25,9 @@ impl State {
             // Far too many to look at the records each time, and they change none.
             Entry::Usage(_) => return,
             Entry::Answered(answered) if is_final(&answered.verdict) => Some(answered.at),
+            Entry::BatchAnswered(answered) if answered.records.iter().any(|(_, verdict, _)| is_final(verdict)) => {
+                Some(answered.at)
+            }
             // Nobody asked AWS meanwhile, so nobody knows that it would not have answered.
             Entry::Started(started) if seen.is_some_and(|seen| started.reading.at > seen.plus(AWAY_MAX)) => {
                 Some(started.reading.at)

@@ -94,7 +94,18 @@ pub fn judge_batch(reply: &Reply, requests: &[Request], product: &str, window: D
         // The word is mended since they were sealed: they are refused, and with that fixed anew under the right one.
         return OfCall::Records(vec![(Verdict::Refused, reply.message.clone()); requests.len()]);
     }
+    let dimension = &first.dimension;
+    if matches!(&reply.outcome, Outcome::Error { code, .. } if code == "InvalidUsageDimension")
+        && requests.iter().all(|request| request.dimension == *dimension)
+    {
+        // Halves would say the same, two calls for each record.
+        return OfCall::Records(vec![(Verdict::Refused, reply.message.clone()); requests.len()]);
+    }
     match judge(reply, first, window) {
+        // AWS is there, so others may go on: these are put off, each by itself, until it says something that is known.
+        Verdict::Ambiguous if reached(reply) => {
+            OfCall::Records(vec![(Verdict::Ambiguous, reply.message.clone()); requests.len()])
+        }
         Verdict::Refused | Verdict::OutOfBounds { .. } if requests.len() > 1 => OfCall::Split,
         verdict @ (Verdict::Refused | Verdict::OutOfBounds { .. }) => {
             OfCall::Records(vec![(verdict, reply.message.clone())])

@@ -221,7 +221,9 @@ fn has_any(state: &State) -> bool {
 
 /// The oldest call whose records may have been taken: those that are still open of it, as they were sent.
 fn in_doubt(state: &State, now: Timestamp) -> Vec<RecordKey> {
-    let doubtful = || state.records.values().filter(|r| r.ambiguous && is_sendable(r, state, now));
+    // What damage took the attempts of was not sent, as long as its customer is unknown.
+    let is_sent = |r: &RecordState| r.attempts > 0 || !r.record.key.account().is_some_and(|of| state.withholds(of));
+    let doubtful = || state.records.values().filter(|r| r.ambiguous && is_sent(r) && is_sendable(r, state, now));
     let Some(first) = doubtful().min_by_key(|r| r.last_attempt) else { return Vec::new() };
     let product = product_of(first);
     let same = doubtful().filter(|r| r.last_attempt == first.last_attempt && product_of(r) == product);

@@ -50,7 +50,7 @@ fn live(seed: u64) -> usize {
     }
     // All goes well from here on, and everybody is known.
     for who in 0..if registers { CUSTOMERS } else { 0 } {
-        register(&mut world, who, Change::Updated);
+        register(&mut world, who, Change::New);
     }
     for _ in 0..3 {
         world.restart();
@@ -66,7 +66,15 @@ fn live(seed: u64) -> usize {
 /// Nothing but what a customer's licence leaves open is refused.
 fn register(world: &mut World, who: u64, change: Change) {
     let customer = Some(Buyer::parse(&customer(who), who.is_multiple_of(3).then_some(LICENSE)).unwrap());
-    let told = engine::Told { customer, identifier: None, agreement: None, products: Vec::new(), change, said: None };
+    let told = engine::Told {
+        customer,
+        identifier: None,
+        agreement: None,
+        products: Vec::new(),
+        change,
+        said: None,
+        by_aws: false,
+    };
     let now = world.now;
     match world.engine().tell(&told, Peer::default(), now) {
         Ok(_) => world.check_books(),

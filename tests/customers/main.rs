@@ -3,6 +3,7 @@
 //! that keeps AWS's rules and holds every call against them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
+mod again;
 mod aws;
 mod life;
 mod outages;

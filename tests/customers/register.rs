@@ -14,7 +14,8 @@ fn buyer(of: u64, license: Option<&str>) -> Buyer {
 
 fn told(of: u64, license: Option<&str>, change: Change, said: Option<Timestamp>) -> Told {
     let customer = Some(buyer(of, license));
-    Told { customer, identifier: None, agreement: None, products: Vec::new(), change, said }
+    let by_aws = said.is_some();
+    Told { customer, identifier: None, agreement: None, products: Vec::new(), change, said, by_aws }
 }
 
 impl World {

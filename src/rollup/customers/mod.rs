@@ -130,6 +130,19 @@ impl Customers {
         }
     }
 
+    /// What has no row at the close of a customer's hour is measured in another dimension's.
+    fn drop_measured(&mut self, hour: Hour, id: AccountId) {
+        let all = (hour, id, DimensionId(0))..=(hour, id, DimensionId(u16::MAX));
+        let rest: Vec<_> = self.open.range(all).map(|(key, _)| *key).collect();
+        rest.iter().for_each(|key| drop(self.open.remove(key)));
+    }
+
+    /// Of a customer that has ended no level goes on, also when it comes back.
+    fn drop_levels(&mut self, id: AccountId) {
+        let all = (id, DimensionId(0))..=(id, DimensionId(u16::MAX));
+        self.left.range_mut(all).for_each(|(_, left)| left.kept.level = None);
+    }
+
     fn account(&self, id: AccountId) -> Option<&Account> {
         self.accounts.get((id.0 as usize).checked_sub(1)?)
     }

@@ -222,7 +222,9 @@ impl State {
                 // In full, for what others have in this hour is not closed, nor what that has in common.
                 self.unfold_as(&row.key_in(part.hour), &part.common);
             }
+            self.customers_mut().drop_measured(part.hour, ended.account);
         }
+        self.customers_mut().drop_levels(ended.account);
         let register = self.register_mut();
         if let Some(member) = register.members.get_mut(&ended.account) {
             if !member.ended {

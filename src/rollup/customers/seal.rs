@@ -41,9 +41,12 @@ impl State {
         let mut shares = 0;
         for account in self.concerned(hour, AccountId(after.0 + 1)) {
             desk.zero_records = self.zero_records_of(account);
-            customers.lay(&mut desk, account, hour);
+            self.lay(&mut desk, account, hour);
             let seal = desk.close(hour, hour, at, early, None)?;
-            for sealed in seal.dimensions {
+            for mut sealed in seal.dimensions {
+                if self.has_ended(account) {
+                    sealed.kept.level = None;
+                }
                 shares += sealed.record.as_ref().map_or(0, |record| record.request.allocations.len());
                 part.rows.push(row(account, hour, sealed));
             }
@@ -66,12 +69,13 @@ impl State {
     ) -> Option<Vec<SealedPart>> {
         let (customers, mut desk) = (self.customers()?, self.desk()?);
         let open = customers.open.keys().filter(|(hour, of, _)| *of == account && *hour <= through);
+        let open = open.filter(|(hour, ..)| !self.has_closed(account, *hour));
         let mut hours: BTreeSet<Hour> = open.map(|(hour, _, _)| *hour).collect();
         hours.extend(Some(through).filter(|hour| !self.has_closed(account, *hour) && *hour >= self.first_open()));
         let (mut parts, mut first) = (Vec::new(), true);
         for hour in hours {
             if std::mem::take(&mut first) {
-                customers.lay(&mut desk, account, hour);
+                self.lay(&mut desk, account, hour);
             } else {
                 customers.lay_open(&mut desk, account, hour);
             }
@@ -202,8 +206,10 @@ impl State {
         if let Some(customers) = self.customers() {
             let last = (hour, AccountId::MAX, DimensionId(u16::MAX));
             let open = customers.open.range((hour, from, DimensionId(0))..=last).map(|(key, _)| (key.1, true));
-            let comes = |left: &Left| !left.carry.is_empty() || left.kept.level.is_some();
-            let left = customers.left.range((from, DimensionId(0))..).map(move |(key, left)| (key.0, comes(left)));
+            let level = |id: AccountId, left: &Left| left.kept.level.is_some() && !self.has_ended(id);
+            let comes = move |id: AccountId, left: &Left| !left.carry.is_empty() || level(id, left);
+            let left =
+                customers.left.range((from, DimensionId(0))..).map(move |(key, left)| (key.0, comes(key.0, left)));
             rows.push((Box::new(open) as Candidates<'_>).peekable());
             rows.push((Box::new(left) as Candidates<'_>).peekable());
         }
@@ -228,6 +234,15 @@ impl State {
         });
         in_order.filter(move |account| !self.has_closed(*account, hour))
     }
+
+    /// Lays what a customer has in `hour`, and what its hours before that hand on, out on the desk. Of one that has ended
+    /// no level goes on: what is not reported any more is not used.
+    pub(super) fn lay(&self, desk: &mut State, account: AccountId, hour: Hour) {
+        self.customers().into_iter().for_each(|customers| customers.lay(desk, account, hour));
+        if self.has_ended(account) {
+            desk.dimensions.iter_mut().for_each(|dimension| dimension.level = None);
+        }
+    }
 }
 
 impl Customers {
@@ -240,7 +255,7 @@ impl Customers {
     }
 
     /// The same with what the customer's hours before it hand on.
-    pub(super) fn lay(&self, desk: &mut State, account: AccountId, hour: Hour) {
+    fn lay(&self, desk: &mut State, account: AccountId, hour: Hour) {
         self.lay_open(desk, account, hour);
         for (id, dimension) in (0..).map(DimensionId).zip(&mut desk.dimensions) {
             let left = self.left.get(&(account, id));

@@ -64,7 +64,7 @@ impl State {
             if last.replace((*hour, *account)) == Some((*hour, *account)) {
                 continue;
             }
-            customers.lay(&mut desk, *account, *hour);
+            self.lay(&mut desk, *account, *hour);
             let billed: Vec<bool> =
                 (0..).map(DimensionId).zip(&self.dimensions).map(|(id, _)| !self.is_source(id, *hour)).collect();
             for ((sum, amount), _) in
