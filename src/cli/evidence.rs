@@ -123,6 +123,13 @@ fn check(file: &Path, anchors: &[String], json: bool) -> Result<(), Failure> {
     let shown = file.display();
     let input = File::open(file).map_err(|error| refused(format!("{shown}: {error}")))?;
     match evidence::check(BufReader::new(input), &heads) {
+        Ok(held) if held.anchored == 0 && !heads.is_empty() => {
+            let why = format!("none of these heads is of its month, {}", held.month);
+            if json {
+                say!("{}", json!({ "holds": false, "message": why }));
+            }
+            return Err(refused(format!("{shown} holds by itself, but {why}: nothing tells whether it was made anew")));
+        }
         Ok(held) if json => {
             say!(
                 "{}",

@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Chain, Head, line};
+use crate::hour::Timestamp;
 
 /// The longest line: a record with all the allocations that AWS takes is a tenth of it.
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -57,6 +58,10 @@ pub fn check(mut input: impl BufRead, heads: &[Head]) -> Result<Checked, String>
     let about: Value = serde_json::from_str(&first.fact).map_err(|error| said(&error.to_string()))?;
     let word = |name: &str| about[name].as_str().map(str::to_owned).ok_or_else(|| format!("line 1: no {name}"));
     let (month, product) = (word("month")?, word("product")?);
+    // Heads are of months as they are written here: by another name none would be held against it.
+    if month.len() != 7 || Timestamp::parse(&format!("{month}-01T00:00:00Z")).is_none() {
+        return Err(said("its month is none, as 2026-11 is one"));
+    }
     let mut chain = Chain::begin(&month);
     if chain.after("evidence", &first.fact).0 != first.hash {
         return Err(said("it was changed: its hash is another"));
@@ -86,8 +91,9 @@ pub fn check(mut input: impl BufRead, heads: &[Head]) -> Result<Checked, String>
             "sealed" => {
                 let fact: Value = serde_json::from_str(&parts.fact).map_err(|error| broken(&error.to_string()))?;
                 let hour = fact["hour"].as_str().unwrap_or_default();
-                if !hour.starts_with(&month) || hour < before.as_str() {
-                    return Err(broken("its hour is not of this month, or before that of the line before"));
+                let is_hour = Timestamp::parse(hour).is_some_and(|at| at.hour().to_string() == hour);
+                if !is_hour || !hour.starts_with(&month) || hour < before.as_str() {
+                    return Err(broken("its hour is none of this month, or before that of the line before"));
                 }
                 hour.clone_into(&mut before);
                 for one in followed.iter_mut().filter(|one| hour <= one.head.through.as_str()) {

@@ -343,6 +343,10 @@ impl Comparison {
                 (Some(ours), Some(aws)) if ours == aws.quantity => Some(Found::Matched),
                 (Some(_), Some(_)) => Some(Found::DifferentQuantity),
                 (Some(_), None) => Some(Found::MissingAtAws),
+                // It cannot become another one any more.
+                (None, Some(aws)) if own.state == "pending" && aws.quantity != own.quantity => {
+                    Some(Found::DifferentQuantity)
+                }
                 (None, _) if own.state == "pending" => Some(Found::Pending),
                 (None, Some(_)) => Some(Found::UnknownToUs),
                 // Neither counts it.

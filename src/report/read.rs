@@ -235,6 +235,10 @@ impl<'s> Reading<'s> {
             let configured = state.dimension(id).map(|d| d.rules.name.clone());
             configured.or_else(|| self.names.get(&id).cloned()).unwrap_or_default()
         };
+        // Also of a dimension none of whose hours sent a record, and whose seals are gone.
+        for (id, _) in self.used.iter().filter(|(_, amount)| **amount > Amount::ZERO) {
+            self.hours.entry(*id).or_default();
+        }
         let mut dimensions = Vec::new();
         for (id, hours) in &mut self.hours {
             if !saas {

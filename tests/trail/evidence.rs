@@ -7,6 +7,7 @@ use meterd::hour::{Hour, Timestamp};
 use meterd::view::RecordView;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::fake_aws::FakeAws;
 use crate::world::{DIMENSIONS, NOON, World, wait_for, wait_until};
@@ -111,6 +112,46 @@ fn a_head_finds_a_file_that_was_made_anew() {
         checked(&shortened, &heads).unwrap_err().contains("shortened: up to 2026-11-21T23:00:00Z it has 2 records")
     );
     assert!(checked(&file(&records[..5]), &heads).unwrap_err().contains("up to 2026-11-22T23:00:00Z it has 5 records"));
+}
+
+/// A file as one makes it who knows how: each line as `change` has it, under hashes that fit.
+fn forged(file: &[u8], month: &str, change: impl Fn(&str, &str) -> String) -> Vec<u8> {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let after = |before: &str, kind: &str, fact: &str| hex(&Sha256::digest(format!("{before} {kind} {fact}")));
+    let begin = hex(&Sha256::digest(format!("meterd evidence 1 {month}")));
+    let (mut chain, mut first, mut forged) = (begin.clone(), String::new(), String::new());
+    for line in std::str::from_utf8(file).unwrap().lines() {
+        let (kind, fact) = line[76..line.len() - 1].split_once("\":").unwrap();
+        let mut fact = change(kind, fact);
+        if kind == "end" {
+            let mut end: Value = serde_json::from_str(&fact).unwrap();
+            end["first"] = first.as_str().into();
+            fact = end.to_string();
+        }
+        let hash = if kind == "evidence" { after(&begin, kind, &fact) } else { after(&chain, kind, &fact) };
+        if kind == "evidence" {
+            first.clone_from(&hash);
+        } else {
+            chain.clone_from(&hash);
+        }
+        forged += &format!("{{\"hash\":\"{hash}\",\"{kind}\":{fact}}}\n");
+    }
+    forged.into_bytes()
+}
+
+#[test]
+fn a_file_whose_month_goes_by_another_name_does_not_hold() {
+    let file = file(&records());
+    assert_eq!(forged(&file, "2026-11", |_, fact| fact.to_owned()), file, "the forger knows how");
+    for name in ["2026-1", "2026", "", "2026-11-"] {
+        let other = forged(&file, name, |kind, fact| match kind {
+            "evidence" => fact.replace("\"month\":\"2026-11\"", &format!("\"month\":\"{name}\"")),
+            _ => fact.to_owned(),
+        });
+        assert!(checked(&other, &[]).unwrap_err().contains("its month is none"), "{name}");
+    }
+    let other = forged(&file, "2026-11", |_, fact| fact.replace("T12:00:00Z", "T12:30:00Z"));
+    assert!(checked(&other, &[]).unwrap_err().contains("its hour is none"), "half past is no hour");
 }
 
 #[test]

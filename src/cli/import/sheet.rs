@@ -62,6 +62,11 @@ impl Sheet {
             }
             let record = record.map_err(|error| error.to_string())?;
             let line = record.position().map_or(0, Position::line);
+            if record.iter().any(|cell| cell.contains(char::is_control)) {
+                let why = "a cell holds a line end or another control character: is a quote (\") left open there?";
+                sheet.wrong.push((line, why.to_owned()));
+                continue;
+            }
             match row(&record, &columns, line, now, dimensions, &mut alike) {
                 Ok(row) => sheet.rows.push(row),
                 Err(why) => sheet.wrong.push((line, why)),
@@ -182,7 +187,8 @@ fn derived_key(
         hash.update(bytes.unwrap_or_default());
     };
     part(Some(&at.millis().to_le_bytes()));
-    part(quantity.map(|quantity| quantity.millionths().to_le_bytes()).as_ref().map(|bytes| bytes.as_slice()));
+    // A dimension that counts takes no quantity for one.
+    part(Some(&quantity.unwrap_or(Amount::from_units(1)).millionths().to_le_bytes()));
     said.iter().for_each(|text| part(text.map(str::as_bytes)));
     tags.iter().for_each(|(name, value)| {
         part(Some(name.as_bytes()));
@@ -225,6 +231,18 @@ mod tests {
         assert_eq!(b[1], a[0]);
         let c = keys("time,dimension,quantity\n2026-11-21T11:00:00Z,requests,15\n2026-11-21T11:00:00Z,requests,1.5\n");
         assert!(!a.contains(&c[0]) && !a.contains(&c[1]) && c[0] != c[1]);
+        // Of a dimension that counts, one without a number is one.
+        let d = keys("time,dimension,quantity\n2026-11-21T11:00:00Z,requests,1\n");
+        assert_eq!(d, keys("time,dimension\n2026-11-21T11:00:00Z,requests\n"));
+    }
+
+    #[test]
+    fn a_quote_that_is_left_open_swallows_no_rows() {
+        let sheet = read(
+            "time,dimension,quantity,key\n2026-11-21T11:00:00Z,requests,1,\"a\n2026-11-21T11:00:00Z,requests,500,b\n",
+        );
+        let sheet = sheet.unwrap();
+        assert_eq!((sheet.rows.len(), sheet.wrong.len()), (0, 1));
     }
 
     #[test]

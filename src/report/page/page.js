@@ -27,9 +27,11 @@ for (const table of document.querySelectorAll("table.list")) {
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
       const of = (row) => row.cells[column].textContent;
+      // A dash is none.
+      const number = (text) => Number(text.replaceAll("\u202f", "")) || 0;
       const isNumber = head.classList.contains("n");
       const compare = isNumber
-        ? (a, b) => Number(of(a).replaceAll("\u202f", "")) - Number(of(b).replaceAll("\u202f", ""))
+        ? (a, b) => number(of(a)) - number(of(b))
         : (a, b) => (of(a) < of(b) ? -1 : of(a) > of(b) ? 1 : 0);
       const sorted = rows.slice().sort((a, b) => (up ? compare(a, b) : compare(b, a)));
       body.append(...sorted);
